@@ -1,0 +1,56 @@
+"""Everything that can go wrong and is not a bug: one family, each kind with its exit code."""
+
+EXIT_BUG = 1
+EXIT_ANOMALOUS = 10
+EXIT_INTERRUPT = 130
+EXIT_TERMINATED = 143
+
+
+class UipadError(Exception):
+    """A failure that the user can mend: what happened and where, then how to mend it.
+
+    `message` names the file, pixel or key; `cure` says what to do about it.
+    """
+
+    exit_code = EXIT_BUG
+
+    def __init__(self, message: str, cure: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.cure = cure
+
+
+class UsageError(UipadError):
+    """A wrong option, configuration key or value."""
+
+    exit_code = 2
+
+
+class DataError(UipadError):
+    """An input file or data set that cannot be used."""
+
+    exit_code = 3
+
+
+class WeightsError(UipadError):
+    """Weights or a checkpoint that are missing, wrong or hostile."""
+
+    exit_code = 4
+
+
+class ResourceError(UipadError):
+    """Memory, disk or a device that is not there."""
+
+    exit_code = 5
+
+
+class PartialError(UipadError):
+    """The work finished, but some items failed."""
+
+    exit_code = 6
+
+
+class Terminated(UipadError):
+    """SIGTERM arrived and was obeyed after the work at hand was saved."""
+
+    exit_code = EXIT_TERMINATED

@@ -1,0 +1,112 @@
+"""The nouns that rooms hand to each other.
+
+Legend of shapes, used in every docstring:
+    B batch · H W pixels of the framed image (392) · H0 W0 pixels of the original image
+    h w token grid (28) · N = h·w tokens · D token width · L kept encoder layers · G groups of layers · M prototypes
+Units: lengths in metres, colour uint8 0..255 on disk and float 0..1 in a batch, scores without unit, higher = worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:  # this module is imported by the command line, which must start without torch and numpy
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+GOOD = "good"
+
+GeometryKind = Literal["xyz", "depth", "height"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One pair of files on disk, raw or prepared.
+
+    `geometry_kind` says what `geometry` holds: organised points (xyz), a depth image (depth), or a prepared
+    height map (height), in which case `valid` is the mask of measured pixels.
+    """
+
+    category: str
+    split: str
+    defect: str
+    stem: str
+    rgb: Path
+    geometry: Path
+    geometry_kind: GeometryKind
+    mask: Path | None = None
+    valid: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """`category/split/defect/stem`, unique within a data set."""
+        return f"{self.category}/{self.split}/{self.defect}/{self.stem}"
+
+    @property
+    def is_good(self) -> bool:
+        """True for a part without a defect."""
+        return self.defect == GOOD
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One decoded pair at its original size, geometry turned into height.
+
+    rgb [H0,W0,3] uint8; height [H0,W0] float32 metres above the background plane, holes filled, finite everywhere;
+    valid [H0,W0] bool, False where the sensor measured nothing.
+    """
+
+    rgb: npt.NDArray[np.uint8]
+    height: npt.NDArray[np.float32]
+    valid: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method sees: no label, no mask, no path.
+
+    rgb [B,3,H,W] float32 in 0..1; geometry [B,3,H,W] float32, about 0..1; valid [B,H,W] bool.
+    """
+
+    rgb: Tensor
+    geometry: Tensor
+    valid: Tensor
+
+    def __len__(self) -> int:
+        """Number of pairs, B."""
+        return int(self.rgb.shape[0])
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a method says: map [B,H,W] float32 and image [B] float32, on the CPU, higher = worse."""
+
+    map: Tensor
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step of long work, told to whoever watches.
+
+    `values` are figures worth logging (loss, gauges); `training_state`, where present, returns everything that is
+    needed to continue from this step.
+    """
+
+    task: str
+    done: int
+    total: int
+    note: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+    training_state: Callable[[], dict[str, Any]] | None = None
+
+
+Report = Callable[[Progress], None]
+
+
+def silent(progress: Progress) -> None:
+    """A `Report` that tells nobody."""
