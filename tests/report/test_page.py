@@ -1,0 +1,193 @@
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+
+from uipad_cli.report.page import COLUMNS, Picture, Section, build_page, score_figure
+
+CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+HOSTILE = "<script>alert('x')</script>\" onload=\"steal()&amp;"
+VOID = {"meta", "link", "img"}
+
+
+def _png(value=7):
+    return cv2.imencode(".png", np.full((4, 6, 3), value, np.uint8))[1].tobytes()
+
+
+def _section(category="cable_gland", **changes):
+    section = Section(
+        category=category,
+        metrics={key: 0.1 * index + 0.0123 for index, key in enumerate(COLUMNS, start=1)},
+        by_defect={"bent": 0.9876, "cut": None},
+        counts={"good": 21, "defect regions": 112},
+        gauges={"prototype usage": 0.012345678},
+        good_scores=[0.1, 0.2, 0.25],
+        bad_scores=[0.2, 0.6, 0.9, 0.95],
+        threshold=0.25,
+        notes=["two pairs were left out"],
+        pictures=[Picture("one of each", _png())],
+    )
+    return replace(section, **changes)
+
+
+def _page(*sections, **changes):
+    parts = {"title": "Results", "notes": ["The backbone is untrained."], "mean": {"image_auroc": 0.77777}}
+    return build_page(**{**parts, "sections": sections, "settings": {"torch": "2.15.0"}, **changes})
+
+
+class _Page(HTMLParser):
+    """Collects elements and text, and checks that every element is closed in its place."""
+
+    def __init__(self, html):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.texts, self.open = [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if data.strip() and self.open[-1:] != ["style"]:
+            self.texts.append(data.strip())
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_page_is_well_formed_and_forbids_requests():
+    page = _Page(_page(_section(), _section("tire")))
+    policies = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == [CSP]
+    assert page.all("script") == []
+
+
+def test_nothing_is_fetched():
+    html = _page(_section(), _section("tire"))
+    for tag, attributes in _Page(html).elements:
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            assert attributes.get(name, "#").startswith(("#", "data:")), (tag, attributes)
+        assert not [name for name in attributes if name.startswith("on")]
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_hostile_text_stays_text():
+    section = _section(
+        HOSTILE,
+        by_defect={HOSTILE: 0.5},
+        counts={HOSTILE: 1},
+        gauges={HOSTILE: 0.5},
+        notes=[HOSTILE],
+        pictures=[Picture(HOSTILE, _png())],
+    )
+    html = _page(section, title=HOSTILE, notes=[HOSTILE], settings={HOSTILE: HOSTILE})
+    page = _Page(html)
+    assert "<script" not in html
+    # title twice, note, summary, heading, note, count, defect type, caption, gauge, setting and its value
+    assert page.texts.count(HOSTILE) == 12
+    assert [image["alt"] for image in page.all("img")] == [HOSTILE]
+    assert not [attributes for _, attributes in page.elements if "onload" in attributes]
+
+
+def test_every_number_is_shown_as_formatted():
+    section = _section()
+    texts = _Page(_page(section)).texts
+    for share in section.metrics.values():
+        assert f"{100 * share:.1f}" in texts
+    for text in ("98.8", "21", "112", "0.01235", "threshold 0.25", "77.8", "2.15.0"):
+        assert text in texts, text
+
+
+def _rows(html):
+    return [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr><th scope=\"row\">.*?</tr>", html, re.S)]
+
+
+def test_summary_has_a_row_per_category_and_the_mean():
+    html = _page(_section(metrics={"image_auroc": 0.5, "aupro_01": None}), _section("tire", metrics={"image_ap": 1.0}))
+    blank = ["–"] * 7
+    assert _rows(html)[:3] == [["50.0", *blank], ["–", "100.0", *blank[1:]], ["77.8", *blank]]
+    assert len(re.findall(r'<th scope="col">', html)) == 1 + len(COLUMNS)
+
+
+def test_notes_come_before_every_figure():
+    html = _page(_section())
+    assert html.index("The backbone is untrained.") < html.index("<table")
+
+
+def test_pictures_are_embedded_whole():
+    pictures = [Picture("a", _png(1)), Picture("b", _png(200))]
+    images = _Page(_page(_section(pictures=pictures))).all("img")
+    assert len(images) == 2
+    for image, picture in zip(images, pictures, strict=True):
+        kind, data = image["src"].split(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data, validate=True) == picture.png
+        assert cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR).shape == (4, 6, 3)
+
+
+def test_links_of_the_summary_lead_to_the_sections():
+    page = _Page(_page(_section(), _section("tire")))
+    assert [link["href"] for link in page.all("a")] == [f"#{heading['id']}" for heading in page.all("h2") if heading]
+
+
+def test_a_page_without_results_still_stands():
+    bare = _section(
+        by_defect={}, counts={}, gauges={}, good_scores=[], bad_scores=[], notes=[], pictures=[], metrics={}
+    )
+    for html in (_page(bare), _page(notes=[], settings={}, mean={})):
+        page = _Page(html)
+        assert page.all("svg") == []
+        assert "–" in page.texts
+
+
+def test_figure_counts_every_score_on_its_side_of_the_threshold():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        good, bad = rng.normal(0, 1, 30), rng.normal(1, 2, 60)
+        threshold = float(good.max() if rng.random() < 0.5 else rng.normal(0, 3))
+        figure = score_figure(_section(good_scores=good, bad_scores=bad, threshold=threshold))
+        assert figure.low <= min(good.min(), bad.min(), threshold)
+        assert figure.high >= max(good.max(), bad.max(), threshold) - 1e-9
+        for bars, scores in ((figure.good, good), (figure.bad, bad)):
+            right = [int(bar.label.split()[0]) for bar in bars if bar.x > figure.threshold_x]
+            everything = [int(bar.label.split()[0]) for bar in bars]
+            assert sum(right) == np.count_nonzero(scores > threshold)
+            assert sum(everything) == len(scores)
+        assert all(bar.x >= 0 and bar.x + bar.width <= 720 and bar.width > 0 for bar in (*figure.good, *figure.bad))
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, 1e-9, 1e9])
+def test_figure_of_equal_scores(value):
+    figure = score_figure(_section(good_scores=[value] * 3, bad_scores=[], threshold=value))
+    assert figure.low < figure.high
+    assert (len(figure.good), len(figure.bad)) == (1, 0)
+    assert figure.good[0].x < figure.threshold_x
+
+
+@pytest.mark.parametrize(
+    "changes", [{"good_scores": [float("nan")]}, {"bad_scores": [float("inf")]}, {"threshold": float("nan")}]
+)
+def test_scores_that_are_not_finite_are_refused(changes):
+    with pytest.raises(ValueError, match="scores and threshold of tire"):
+        _page(_section("tire", **changes))
+
+
+def test_other_files_than_png_are_refused():
+    with pytest.raises(ValueError, match="'sheet' of tire is no PNG"):
+        _page(_section("tire", pictures=[Picture("sheet", b"<svg onload=alert(1)>")]))
