@@ -8,10 +8,10 @@ Units: lengths in metres, colour uint8 0..255 on disk and float 0..1 in a batch,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:  # this module is imported by the command line, which must start without torch and numpy
     import numpy as np
@@ -81,6 +81,14 @@ class Batch:
         return int(self.rgb.shape[0])
 
 
+class Batches(Protocol):
+    """Batches that can be iterated again and again, each time the same."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Scores:
     """What a method says: map [B,H,W] float32 and image [B] float32, on the CPU, higher = worse."""
@@ -102,7 +110,7 @@ class Progress:
     total: int
     note: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
-    training_state: Callable[[], dict[str, Any]] | None = None
+    training_state: Callable[[], dict[str, Tensor]] | None = None
 
 
 Report = Callable[[Progress], None]

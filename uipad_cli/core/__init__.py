@@ -1,0 +1,1 @@
+"""The torch module: tensors in, tensors out."""

@@ -1,0 +1,5 @@
+"""The methods by name: a name on the command line → "module:Class", imported only when it is asked for."""
+
+METHODS: dict[str, str] = {
+    "uipad": "uipad_cli.methods.uipad:UIPADMethod",
+}

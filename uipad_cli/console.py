@@ -1,0 +1,130 @@
+"""The only place that prints: data for programs on stdout, everything for people on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bars,
+)
+from rich.table import Table
+
+from uipad_cli.records import Progress, Report
+
+PLAIN_SECONDS = 10.0
+SHOWN_VALUES = ("loss", "effective_prototypes")
+
+
+def people() -> Console:
+    """The console of people: stderr as it is now."""
+    return Console(stderr=True, highlight=False)
+
+
+def error(message: str, cure: str = "") -> None:
+    """One fault in at most six lines: what and where, then how to mend it."""
+    people().print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    if cure:
+        people().print(f"  [dim]→[/] {escape(cure)}", soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """A line for people."""
+    people().print(escape(text), soft_wrap=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A small table for people; numbers to the right, a dash where there is nothing to say."""
+    grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for place, column in enumerate(columns):
+        grid.add_column(column, justify="left" if place == 0 else "right")
+    for row in rows:
+        grid.add_row(*(escape(_cell(value)) for value in row))
+    people().print(grid)
+
+
+def data(value: Mapping[str, object] | Sequence[object], *, lines: bool = False) -> None:
+    """One JSON document on stdout; `lines`: on a single line."""
+    sys.stdout.write(json.dumps(value, indent=None if lines else 2, allow_nan=False, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A `Report` that draws a bar per task with rate and time left, or writes plain lines where nobody watches."""
+    console = people()
+    if not console.is_terminal or os.environ.get("CI"):
+        yield _PlainReport().report
+        return
+    columns = (
+        TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}"),
+    )  # fmt: skip
+    with Bars(*columns, console=console) as bars:
+        yield _BarReport(bars).report
+
+
+class _BarReport:
+    def __init__(self, bars: Bars) -> None:
+        self.bars = bars
+        self.tasks: dict[str, TaskID] = {}
+
+    def report(self, step: Progress) -> None:
+        if not step.total:
+            self.bars.console.print(escape(step.note), soft_wrap=True)
+            return
+        known = self.tasks.get(step.task)
+        if known is None or self.bars.tasks[known].finished:
+            known = self.bars.add_task(step.task, total=step.total, note="", rate="")
+            self.tasks[step.task] = known
+        speed = self.bars.tasks[known].speed
+        rate = f"{speed:.1f}/s" if speed else ""
+        self.bars.update(known, completed=step.done, total=step.total, note=escape(_remark(step)), rate=rate)
+
+
+class _PlainReport:
+    def __init__(self) -> None:
+        self.started: dict[str, float] = {}
+        self.printed: dict[str, float] = {}
+
+    def report(self, step: Progress) -> None:
+        if not step.total:
+            note(step.note)
+            return
+        now = time.monotonic()
+        started = self.started.setdefault(step.task, now)
+        last = step.done >= step.total
+        if not last and now - self.printed.get(step.task, started) < PLAIN_SECONDS:
+            return
+        self.printed[step.task] = now
+        elapsed = now - started
+        rate = step.done / elapsed if elapsed > 0 else 0.0
+        left = f", {(step.total - step.done) / rate:.0f} s left" if rate and not last else ""
+        note(f"{step.task} {step.done}/{step.total} ({rate:.1f}/s{left}) {_remark(step)}".rstrip())
+        if last:
+            del self.started[step.task], self.printed[step.task]
+
+
+def _remark(step: Progress) -> str:
+    shown = [f"{name} {step.values[name]:.3g}" for name in SHOWN_VALUES if name in step.values]
+    return " ".join([*shown, step.note]).strip()
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,169 @@
+"""The frozen vision transformer that both modalities share: images in, kept layers out.
+
+Blocks 2..9 of a 12-block ViT are kept (0-based, as INP-Former and the paper do); other depths keep eight blocks at the
+same relative places. Blocks behind the last kept one are removed, so they cost neither time nor memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+
+KEPT_LAYERS = 8
+TINY = "tiny"
+TINY_SEED = 20260
+ALIASES = {
+    "dinov2-small": "vit_small_patch14_dinov2",
+    "dinov2-base": "vit_base_patch14_dinov2",
+    "dinov2-large": "vit_large_patch14_dinov2",
+}
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CLASSIFIER_PARTS = ("head.", "fc_norm.")
+
+
+class Encoder(nn.Module):
+    """A frozen ViT, cut off behind its last kept block.
+
+    mean, std: [3], the colour statistics that the weights were trained with.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, vit: Any, *, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.layers = kept_layers(len(vit.blocks))
+        vit.prune_intermediate_layers(self.layers, prune_norm=True, prune_head=True)
+        self.vit: Any = vit
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    @property
+    def width(self) -> int:
+        """Token width D."""
+        return int(self.vit.embed_dim)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Token grid (h, w)."""
+        h, w = self.vit.patch_embed.grid_size
+        return int(h), int(w)
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Stay in evaluation mode: the backbone is frozen, also inside a module that trains."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """[B,3,H,W] in 0..1 → kept layers [B,L,N,D], float32; class and register tokens are dropped."""
+        normalised = (images - self.mean) / self.std
+        kept = self.vit.forward_intermediates(
+            normalised, indices=self.layers, norm=False, stop_early=True, output_fmt="NLC", intermediates_only=True
+        )
+        return torch.stack(kept, dim=1).float()  # L x [B,N,D] -> [B,L,N,D]
+
+
+def kept_layers(depth: int) -> list[int]:
+    """0-based indices of the kept blocks: 2..9 of 12, 4,6,..,18 of 24; all, in pairs, of eight or fewer."""
+    if depth <= KEPT_LAYERS:
+        return list(range(depth - depth % 2))
+    start, end = depth / 6, max(0.75 * depth, depth / 6 + KEPT_LAYERS - 1)
+    step = (end - start) / (KEPT_LAYERS - 1)
+    return [int(start + step * place) for place in range(KEPT_LAYERS)]
+
+
+def group_means(layers: Tensor, groups: int) -> Tensor:
+    """[B,L,N,D] → means of `groups` consecutive runs of layers [B,G,N,D] (section 4.1; two groups as INP-Former)."""
+    batch, count, tokens, width = layers.shape
+    assert count % groups == 0, f"{count} kept layers do not split into {groups} equal groups"
+    return layers.reshape(batch, groups, count // groups, tokens, width).mean(dim=2)
+
+
+def timm_name(name: str) -> str:
+    """The timm model name behind `name`: an alias such as `dinov2-base`, or any timm ViT itself."""
+    return ALIASES.get(name, name)
+
+
+def build_encoder(
+    name: str, image_size: int, *, pretrained: bool = False, weights: Mapping[str, Tensor] | None = None
+) -> Encoder:
+    """Build `tiny`, an alias or any timm ViT for square images of `image_size` pixels.
+
+    pretrained: fetch timm's weights from the hub (raises whatever the hub raises when it is out of reach).
+    weights: a full ViT state dict instead; position embeddings are resampled to the grid, a classifier head is left
+    out, every other key must fit.
+    Raises ValueError for a name that timm does not have, a model that is not a ViT, or keys that do not fit.
+    """
+    vit, mean, std = _create(name, image_size, pretrained)
+    if weights is not None:
+        if isinstance(vit, VisionTransformer) and "pos_embed" in weights:
+            weights = checkpoint_filter_fn(dict(weights), vit)
+        weights = {key: value for key, value in weights.items() if not key.startswith(CLASSIFIER_PARTS)}
+        check_state(vit.state_dict(), weights)
+        vit.load_state_dict(weights)
+    return Encoder(vit, mean=mean, std=std)
+
+
+def hub_repository(name: str) -> str | None:
+    """Hub repository that holds timm's weights of `name`, None where timm knows none."""
+    configuration = timm.models.get_pretrained_cfg(timm_name(name))
+    return str(configuration.hf_hub_id) if configuration and configuration.hf_hub_id else None
+
+
+def patch_size(name: str) -> int:
+    """Edge of a patch in pixels, read without giving the weights any memory. Raises ValueError as build_encoder."""
+    with torch.device("meta"):
+        vit, _, _ = _create(name, None, False)
+    return int(vit.patch_embed.patch_size[0])
+
+
+def check_state(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise ValueError naming keys that are missing, unexpected or of the wrong shape."""
+    missing = [key for key in expected if key not in found]
+    unexpected = [key for key in found if key not in expected]
+    shapes = [
+        f"{key} is {list(found[key].shape)}, expected {list(expected[key].shape)}"
+        for key in expected
+        if key in found and found[key].shape != expected[key].shape
+    ]
+    faults = [("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)]
+    told = [f"{kind}: {', '.join(keys[:3])}{_more(keys)}" for kind, keys in faults if keys]
+    if told:
+        raise ValueError("; ".join(told))
+
+
+def _more(keys: list[str]) -> str:
+    return f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+
+
+def _create(name: str, image_size: int | None, pretrained: bool) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
+    """The whole ViT and its colour statistics; image_size None keeps the model's own."""
+    if name == TINY:
+        return _tiny(image_size or 392), IMAGENET_MEAN, IMAGENET_STD
+    full_name = timm_name(name)
+    if not timm.is_model(full_name.split(".")[0]):
+        raise ValueError(f"timm has no model {full_name!r}")
+    size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
+    try:
+        vit: Any = timm.create_model(full_name, pretrained=pretrained, num_classes=0, **size)
+    except TypeError as error:
+        raise ValueError(f"{full_name} is not a vision transformer ({error})") from error
+    if not all(hasattr(vit, part) for part in ("blocks", "patch_embed", "prune_intermediate_layers")):
+        raise ValueError(f"{full_name} is not a vision transformer: it has no patch grid with blocks")
+    return vit, tuple(vit.pretrained_cfg["mean"]), tuple(vit.pretrained_cfg["std"])
+
+
+def _tiny(image_size: int) -> VisionTransformer:
+    """5.6 M parameters, patch 14; the same initial weights on every machine, whatever the global seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(TINY_SEED)
+        return VisionTransformer(
+            img_size=image_size, patch_size=14, embed_dim=192, depth=12, num_heads=3, num_classes=0
+        )

@@ -1,0 +1,91 @@
+"""Eq. 7-10 of the paper, one function each, and the gauges that tell a collapsed model from a good one."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+AssignmentKind = Literal["soft", "hard"]
+EPSILON = 1e-8
+
+
+def cosine_distance(left: Tensor, right: Tensor) -> Tensor:
+    """1 − cos along the last axis: [...,D] x [...,D] → [...]."""
+    return 1 - functional.cosine_similarity(left, right, dim=-1)
+
+
+def similarities(tokens: Tensor, prototypes: Tensor) -> Tensor:
+    """Cosine of every token with every prototype: [B,N,D] x [B,M,D] → [B,N,M]."""
+    return functional.normalize(tokens, dim=-1) @ functional.normalize(prototypes, dim=-1).transpose(1, 2)
+
+
+def assignments(tokens: Tensor, prototypes: Tensor, *, temperature: float, kind: AssignmentKind) -> Tensor:
+    """Share of each prototype in each token [B,N,M]: softmax(cos/τ) (eq. 2), or the one-hot nearest (`hard`).
+
+    The one-hot reading of eq. 9 and 10 is piecewise constant: no gradient flows through it.
+    """
+    cosines = similarities(tokens, prototypes)
+    if kind == "hard":
+        return functional.one_hot(cosines.argmax(dim=-1), prototypes.shape[1]).to(cosines.dtype)
+    return (cosines / temperature).softmax(dim=-1)
+
+
+def soft_reconstruction(tokens: Tensor, prototypes: Tensor, temperature: float) -> Tensor:
+    """x̃ of eq. 7: every token as a mixture of prototypes, [B,N,D] x [B,M,D] → [B,N,D]."""
+    return assignments(tokens, prototypes, temperature=temperature, kind="soft") @ prototypes
+
+
+def reconstruction_loss(rebuilt: Tensor, target: Tensor) -> Tensor:
+    """L_s, eq. 8: mean of 1 − cos over all tokens."""
+    return cosine_distance(rebuilt, target).mean()
+
+
+def coherence_loss(tokens: Tensor, prototypes: Tensor, temperature: float) -> Tensor:
+    """Mean of 1 − cos(x, x̃): ties the prototypes to the data (INP-Former++ eq. 3).
+
+    `tokens` are detached: if this term flowed into a trained fusion, the features would contract to one point.
+    """
+    tokens = tokens.detach()
+    return reconstruction_loss(soft_reconstruction(tokens, prototypes, temperature), tokens)
+
+
+def assignment_consistency_loss(
+    rgb: Tensor, geometry: Tensor, prototypes: Tensor, *, temperature: float, kind: AssignmentKind
+) -> Tensor:
+    """L_a, eq. 9: L1 between the prototype shares of a place in colour and in geometry, mean over places."""
+    seen = assignments(rgb, prototypes, temperature=temperature, kind=kind)
+    felt = assignments(geometry, prototypes, temperature=temperature, kind=kind)
+    return (seen - felt).abs().sum(dim=-1).mean()
+
+
+def prototype_entropy_loss(tokens: Tensor, prototypes: Tensor, *, temperature: float, kind: AssignmentKind) -> Tensor:
+    """L_p, eq. 10: negative entropy of how often each prototype is used over the batch; −log M at best."""
+    frequency = assignments(tokens, prototypes, temperature=temperature, kind=kind).mean(dim=(0, 1))
+    return (frequency * (frequency + EPSILON).log()).sum()
+
+
+@torch.no_grad()
+def effective_prototypes(tokens: Tensor, prototypes: Tensor) -> float:
+    """exp(entropy) of the nearest-prototype frequency over a batch: M at best, 1 = collapsed."""
+    return math.exp(-float(prototype_entropy_loss(tokens, prototypes, temperature=1.0, kind="hard")))
+
+
+@torch.no_grad()
+def prototype_cosine(prototypes: Tensor) -> float:
+    """Mean cosine between different prototypes of a sample, [B,M,D]; 1 = they are one point."""
+    count = prototypes.shape[1]
+    if count < 2:
+        return 0.0
+    cosines = similarities(prototypes, prototypes)
+    off_diagonal = cosines.sum(dim=(1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(dim=1)
+    return float((off_diagonal / (count * (count - 1))).mean())
+
+
+@torch.no_grad()
+def spread(tokens: Tensor) -> float:
+    """Mean over tokens of 1 − cos(x, mean x), [B,N,D]; 0 = every place looks the same."""
+    return float(cosine_distance(tokens, tokens.mean(dim=1, keepdim=True)).mean())

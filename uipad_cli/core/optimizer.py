@@ -1,0 +1,50 @@
+"""StableAdamW: AdamW whose step is shortened where the update would be large (Wortsman et al. 2023, algorithm 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class StableAdamW(Optimizer):
+    """AdamW with amsgrad and update clipping per tensor, as INP-Former and Dinomaly train.
+
+    The learning rate of a tensor is divided by max(1, RMS of gradient / sqrt(second moment)).
+    """
+
+    def __init__(
+        self, parameters: Iterable[Tensor], *, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 1e-4, eps: float = 1e-10,
+    ) -> None:  # fmt: skip
+        super().__init__(parameters, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One update from the gradients at hand."""
+        assert closure is None, "StableAdamW takes no closure"
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group["lr"], group["betas"], group["weight_decay"], group["eps"])
+
+    def _update(self, parameter: Tensor, lr: float, betas: tuple[float, float], decay: float, eps: float) -> None:
+        gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
+        if not state:
+            state["step"] = torch.zeros(())
+            for moment in ("first", "second", "second_max"):
+                state[moment] = torch.zeros_like(parameter)
+        state["step"] += 1
+        step = float(state["step"])
+        state["first"].lerp_(gradient, 1 - betas[0])
+        state["second"].mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
+        torch.maximum(state["second_max"], state["second"], out=state["second_max"])
+
+        excess = (gradient.square() / state["second"].clamp(min=eps**2)).mean().sqrt()
+        step_size = lr / max(1.0, float(excess))
+        parameter.mul_(1 - step_size * decay)
+        scale = (state["second_max"] / (1 - betas[1] ** step)).sqrt().add_(eps)
+        parameter.addcdiv_(state["first"], scale, value=-step_size / (1 - betas[0] ** step))
