@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 class StableAdamW(Optimizer):
     """AdamW with amsgrad and update clipping per tensor, as INP-Former and Dinomaly train.
 
-    The learning rate of a tensor is divided by max(1, RMS of gradient / sqrt(second moment)).
+    The step of a tensor is divided by max(1, RMS of gradient / root of the second moment).
     """
 
     def __init__(
@@ -43,8 +43,7 @@ class StableAdamW(Optimizer):
         state["second"].mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
         torch.maximum(state["second_max"], state["second"], out=state["second_max"])
 
-        excess = (gradient.square() / state["second"].clamp(min=eps**2)).mean().sqrt()
-        step_size = lr / max(1.0, float(excess))
-        parameter.mul_(1 - step_size * decay)
         scale = (state["second_max"] / (1 - betas[1] ** step)).sqrt().add_(eps)
-        parameter.addcdiv_(state["first"], scale, value=-step_size / (1 - betas[0] ** step))
+        excess = float((gradient / scale).square().mean().sqrt())
+        parameter.mul_(1 - lr * decay)
+        parameter.addcdiv_(state["first"], scale, value=-lr / max(1.0, excess) / (1 - betas[0] ** step))

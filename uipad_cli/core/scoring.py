@@ -25,14 +25,25 @@ def anomaly_map(
 
 
 def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
-    """Separable Gaussian over [B,H,W]; borders are mirrored, so they neither darken nor brighten."""
+    """Separable Gaussian over [B,H,W]; borders are mirrored, so they neither darken nor brighten.
+
+    Two matrix products rather than convolutions, whose rounding depends on the size of the batch.
+    """
+    rows = _blur_matrix(maps.shape[-2], sigma).to(maps)
+    columns = _blur_matrix(maps.shape[-1], sigma).to(maps)
+    across = maps @ columns.T  # [B,H,W]
+    return (across.transpose(1, 2) @ rows.T).transpose(1, 2)
+
+
+def _blur_matrix(size: int, sigma: float) -> Tensor:
+    """[size,size]: row i holds the weights of all pixels in blurred pixel i."""
     radius = math.ceil(3 * sigma)
-    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
-    kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
-    padded = functional.pad(maps[:, None], (radius, radius, radius, radius), mode="reflect")
-    blurred = functional.conv2d(functional.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-    return blurred[:, 0]
+    offsets = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-(offsets.double() ** 2) / (2 * sigma**2))
+    sources = (torch.arange(size)[:, None] + offsets) % max(1, 2 * (size - 1))
+    mirrored = torch.minimum(sources, 2 * (size - 1) - sources) if size > 1 else torch.zeros_like(sources)
+    matrix = torch.zeros(size, size, dtype=torch.double)
+    return matrix.scatter_add_(1, mirrored, (kernel / kernel.sum()).expand(size, -1))
 
 
 def image_score(maps: Tensor, share: float) -> Tensor:

@@ -107,7 +107,7 @@ def descend(
         loss, values = loss_of_step(indices, torch.Generator().manual_seed(hash_seed(seed, 1, step)))
         if not torch.isfinite(loss):
             raise CollapseError(
-                f"training diverged: the loss is {float(loss)} at step {step + 1} of {total}",
+                f"training diverged: the loss is {float(loss.detach())} at step {step + 1} of {total}",
                 "lower options.training.learning_rate, or train with --precision fp32",
             )
         optimizer.zero_grad(set_to_none=True)
