@@ -57,9 +57,28 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     people().print(grid)
 
 
-def data(value: Mapping[str, object] | Sequence[object], *, lines: bool = False) -> None:
-    """One JSON document on stdout; `lines`: on a single line."""
-    sys.stdout.write(json.dumps(value, indent=None if lines else 2, allow_nan=False, ensure_ascii=False) + "\n")
+def data(value: Mapping[str, object]) -> None:
+    """One JSON document on stdout."""
+    _write(json.dumps(value, indent=2, allow_nan=False))
+
+
+def data_line(value: Mapping[str, object]) -> None:
+    """One JSON document on a single line of stdout."""
+    _write(json.dumps(value, allow_nan=False))
+
+
+def verdict(value: Mapping[str, object]) -> None:
+    """What `infer` says of a part, for people."""
+    color = "green" if value["verdict"] == "good" else "red"
+    people().print(
+        f"[bold {color}]{value['verdict']}[/] {escape(str(value['rgb']))}: score {value['score']:.4f}, "
+        f"threshold {value['threshold']:.4f} → {escape(str(value['heatmap']))}",
+        soft_wrap=True,
+    )
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

@@ -1,0 +1,81 @@
+"""Files on disk → batches. Dataset formats are named here and imported when asked for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from uipad_cli.errors import DataError, UsageError
+from uipad_cli.records import Item
+
+DATASETS: dict[str, str] = {
+    "mvtec3d": "uipad_cli.data.mvtec3d",
+    "prepared": "uipad_cli.data.prepared",
+    "folder": "uipad_cli.data.folder",
+}
+SPLITS = ("train", "validation", "test")
+
+
+class Dataset(Protocol):
+    """What the module of a dataset format offers."""
+
+    def recognise(self, root: Path) -> bool:
+        """True where `root` has this format; reads names, not pictures."""
+        ...
+
+    def categories(self, root: Path) -> list[str]:
+        """Names of the categories, sorted."""
+        ...
+
+    def scan(self, root: Path, category: str, split: str) -> list[Item]:
+        """All pairs of one split, sorted; empty where the split is absent. Raises DataError for unpaired files."""
+        ...
+
+
+def dataset_name(root: Path, name: str = "auto") -> str:
+    """The format of `root`, a key of DATASETS; "auto" takes the first that recognises it.
+
+    Raises DataError where nothing fits, UsageError for an unknown name.
+    """
+    if name not in ("auto", *DATASETS):
+        raise UsageError(f"unknown dataset format {name!r}{_nearest(name, DATASETS)}", _choices(("auto", *DATASETS)))
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder", "check the path")
+    for known in DATASETS if name == "auto" else (name,):
+        if _module(known).recognise(root):
+            return known
+    wanted = "any known dataset" if name == "auto" else f"the format {name}"
+    raise DataError(
+        f"{root}: does not look like {wanted}",
+        "expected CATEGORY/train/good/{rgb,xyz}, a folder with rgb/ and xyz/ or depth/, or one made by uipad prepare",
+    )
+
+
+def open_dataset(root: Path, name: str = "auto") -> Dataset:
+    """The module that reads `root`. Raises DataError where nothing fits, UsageError for an unknown name."""
+    return _module(dataset_name(root, name))
+
+
+def choose_category(names: Iterable[str], wanted: str) -> str:
+    """`wanted`, if it is one of `names`. Raises DataError that suggests the nearest name and lists all."""
+    known = list(names)
+    if wanted in known:
+        return wanted
+    raise DataError(f"no category {wanted!r}{_nearest(wanted, known)}", _choices(known))
+
+
+def _module(name: str) -> Dataset:
+    return cast(Dataset, import_module(DATASETS[name]))
+
+
+def _nearest(wanted: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(wanted, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _choices(names: Iterable[str]) -> str:
+    listed = list(names)
+    return f"choose one of: {', '.join(listed)}" if listed else "there is no category at all: check the folder"

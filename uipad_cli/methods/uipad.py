@@ -21,6 +21,11 @@ GROUPS = 2
 FOREIGN_PATCH = 0.15  # edge of the pasted patch of the blindness gauge, as a share of the image
 
 
+COLLAPSE_PATIENCE = 50  # steps
+BLIND_RATIO = 1.5  # 99th percentile of a map with a pasted foreign patch over its median
+COLLAPSE_CURE = "use the default options (fusion: mean, target: fused, coherence_weight: 0.2), or another backbone"
+
+
 class UIPADOptions(BaseModel):
     """Every reading of the paper in one place; the defaults learn, configs/ablations/literal.yaml is the printed text.
 
@@ -77,6 +82,7 @@ class UIPADMethod:
         means = features.float().mean(dim=(0, 2, 3)).to(self.compute.device)  # [n,2,G,N,D] -> [2,D]
         self.shifts = means.mean(dim=0) - means
         steps = self.options.training.epochs * self.options.training.steps_per_epoch(len(features))
+        collapse = CollapseWatch(self.options.prototypes, patience=min(COLLAPSE_PATIENCE, max(1, steps // 4)))
         self.network.train()
 
         def loss_of_step(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -89,13 +95,18 @@ class UIPADMethod:
 
         def watch(progress: Progress) -> None:
             report(progress)
-            _stop_if_collapsed(progress.values, progress.done, steps)
+            collapse.look(progress.values, progress.done)
 
         descend(
             self.network, loss_of_step, self.options.training,
             samples=len(features), seed=self.seed, report=watch, resume=resume,
         )  # fmt: skip
         self.network.eval()
+        ratio = self.gauges(next(iter(batches)))["foreign_patch_ratio"]
+        if ratio < BLIND_RATIO:
+            raise CollapseError(
+                f"the model is blind: a foreign patch scores {ratio:.2f} times the median", COLLAPSE_CURE
+            )
 
     @torch.no_grad()
     def score(self, batch: Batch) -> Scores:
@@ -189,20 +200,36 @@ def _collapse_gauges(seen: Reconstruction) -> dict[str, float]:
     }
 
 
-def _stop_if_collapsed(values: Mapping[str, float], done: int, total: int) -> None:
-    """Raise CollapseError once a gauge stands at its end stop after the warm-up."""
-    if done < min(100, total):
-        return
-    if values["fused_spread"] < 0.02:
-        fault = f"the fusion threw the image away (fused_spread {values['fused_spread']:.4f}, 1 = all of it is kept)"
-    elif values["prototype_cosine"] > 0.998:
-        fault = f"all prototypes became one point (prototype_cosine {values['prototype_cosine']:.4f}, 1 = one point)"
-    else:
-        return
-    raise CollapseError(
-        f"the model collapsed at step {done} of {total}: {fault}; its scores would be worthless",
-        "use the default options (fusion: mean, target: fused, coherence_weight: 0.2), or another backbone",
-    )
+class CollapseWatch:
+    """Stops a training whose gauges have stood at their end stops for `patience` steps.
+
+    A falling loss proves nothing: with one prototype for everything, or features that are all alike, it reaches zero.
+    """
+
+    def __init__(self, prototypes: int, patience: int) -> None:
+        self.single = prototypes == 1
+        self.patience = patience
+        self.count = 0
+
+    def look(self, values: Mapping[str, float], step: int) -> None:
+        """Raise CollapseError naming the gauge."""
+        fault = self._fault(values)
+        self.count = self.count + 1 if fault else 0
+        if self.count >= self.patience:
+            raise CollapseError(
+                f"the model collapsed by step {step}: {fault}; its scores would be worthless", COLLAPSE_CURE
+            )
+
+    def _fault(self, values: Mapping[str, float]) -> str:
+        if values["fused_spread"] < 0.02:
+            return f"the fusion threw the image away (fused_spread {values['fused_spread']:.4f}, a whole image has 1)"
+        if self.single:
+            return ""
+        if values["effective_prototypes"] < 1.05:
+            return f"one prototype serves every place (effective_prototypes {values['effective_prototypes']:.2f})"
+        if values["prototype_cosine"] > 0.998:
+            return f"all prototypes became one point (prototype_cosine {values['prototype_cosine']:.4f})"
+        return ""
 
 
 def _with_foreign_patch(batch: Batch) -> Batch:

@@ -1,0 +1,406 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from uipad_cli.data import files
+from uipad_cli.errors import DataError, ResourceError
+
+
+def random_rgb(height: int = 20, width: int = 30) -> Any:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encode(suffix: str, image: Any) -> bytes:
+    done, code = cv2.imencode(suffix, image)
+    assert done
+    return bytes(code.tobytes())
+
+
+def tiff_bytes(array: Any, **settings: Any) -> bytes:
+    buffer = BytesIO()
+    tifffile.imwrite(buffer, array, **settings)
+    return buffer.getvalue()
+
+
+def npy_bytes(array: Any) -> bytes:
+    buffer = BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def giant_png() -> bytes:
+    header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
+
+
+def raw_tiff(width: int, height: int, compression: int, strip: bytes, bits: int = 32) -> bytes:
+    """A float tiff of one strip, whose header may lie."""
+    tags = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, compression), (262, 3, 1), (277, 3, 1)]
+    tags += [(278, 4, height), (339, 3, 3)]
+    place = 8 + 2 + 12 * (len(tags) + 2) + 4
+    tags = sorted([*tags, (273, 4, place), (279, 4, len(strip))])
+    body = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + body + struct.pack("<I", 0) + strip
+
+
+XYZ = np.random.default_rng(0).random((8, 9, 3), dtype=np.float32) + 1
+GREY16 = (np.arange(600, dtype=np.uint16) * 50 + 1).reshape(20, 30)
+
+
+class TestColour:
+    @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+    def test_lossless_formats_give_the_same_rgb(self, tmp_path: Path, suffix: str) -> None:
+        image = random_rgb()
+        path = tmp_path / f"a{suffix}"
+        path.write_bytes(encode(suffix, image[..., ::-1]))
+        np.testing.assert_array_equal(files.read_rgb(path), image)
+
+    def test_jpeg_is_read(self, tmp_path: Path) -> None:
+        image = np.full((20, 30, 3), (200, 100, 50), np.uint8)
+        path = tmp_path / "a.jpg"
+        path.write_bytes(encode(".jpg", image[..., ::-1]))
+        assert np.abs(files.read_rgb(path).astype(int) - image).max() < 5
+
+    def test_orientation_tag_is_not_applied(self, tmp_path: Path) -> None:
+        plain = encode(".jpg", random_rgb(20, 30))
+        exif = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
+        path = tmp_path / "turned.jpg"
+        path.write_bytes(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:])
+        assert cv2.imread(str(path)).shape == (30, 20, 3)  # the tag is real
+        assert files.read_rgb(path).shape == (20, 30, 3)
+
+    def test_16_bits_grey_and_alpha(self, tmp_path: Path) -> None:
+        image = random_rgb()
+        deep, alpha, grey = tmp_path / "deep.png", tmp_path / "alpha.png", tmp_path / "grey.png"
+        deep.write_bytes(encode(".png", image[..., ::-1].astype(np.uint16) * 257))
+        alpha.write_bytes(encode(".png", np.dstack([image[..., ::-1], np.zeros(image.shape[:2], np.uint8)])))
+        grey.write_bytes(encode(".png", image[..., 0]))
+        np.testing.assert_array_equal(files.read_rgb(deep), image)
+        np.testing.assert_array_equal(files.read_rgb(alpha), image)
+        np.testing.assert_array_equal(files.read_rgb(grey), np.repeat(image[..., :1], 3, axis=2))
+
+    @pytest.mark.parametrize(
+        ("name", "data", "reason"),
+        [
+            ("text.png", b"this is no picture", "not an image"),
+            ("empty.png", b"", "empty"),
+            ("giant.png", giant_png(), "30000 x 30000"),
+            ("giant.tif", raw_tiff(60000, 60000, 1, b"123"), "60000 x 60000"),
+            ("giant.bmp", encode(".bmp", random_rgb())[:18] + struct.pack("<ii", 90000, 90000) + bytes(60), "90000"),
+            ("depth.png", encode(".png", GREY16), "looks like depth"),
+            ("xyz.tif", tiff_bytes(XYZ, photometric="rgb"), "looks like geometry"),
+            ("xyz.npy", npy_bytes(XYZ), "looks like geometry"),
+        ],
+    )
+    def test_what_is_no_colour_image_is_refused(self, tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+        path = tmp_path / name
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=reason) as caught:
+            files.read_rgb(path)
+        assert name in caught.value.message
+
+    @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+    @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.97])
+    def test_truncation_is_noticed(self, tmp_path: Path, suffix: str, share: float) -> None:
+        data = encode(suffix, random_rgb())
+        path = tmp_path / f"cut{suffix}"
+        path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(DataError, match="cut"):
+            files.read_rgb(path)
+
+    def test_any_flipped_byte_of_a_png_is_noticed(self, tmp_path: Path) -> None:
+        data = encode(".png", random_rgb(6, 6))
+        path = tmp_path / "flipped.png"
+        for place in range(8, len(data)):
+            path.write_bytes(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
+            with pytest.raises(DataError):
+                files.read_rgb(path)
+
+    def test_missing_file_and_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="no such file"):
+            files.read_rgb(tmp_path / "absent.png")
+        with pytest.raises(DataError, match="folder"):
+            files.read_rgb(tmp_path)
+
+
+class TestMask:
+    def test_any_id_counts_in_any_channel(self, tmp_path: Path) -> None:
+        ids = np.zeros((4, 5), np.uint8)
+        ids[1, 2], ids[3, 4] = 1, 255
+        grey, colour, alpha, deep = (tmp_path / f"{name}.png" for name in ("grey", "colour", "alpha", "deep"))
+        grey.write_bytes(encode(".png", ids))
+        colour.write_bytes(encode(".png", np.dstack([ids * 0, ids, ids * 0])))
+        alpha.write_bytes(encode(".png", np.dstack([ids, ids, ids, np.full_like(ids, 255)])))
+        deep.write_bytes(encode(".png", ids.astype(np.uint16)))  # 8 bits of 16 would drop id 1
+        for path in (grey, colour, alpha, deep):
+            mask = files.read_mask(path)
+            assert mask.dtype == np.bool_
+            np.testing.assert_array_equal(mask, ids > 0)
+
+    def test_jpeg_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "mask.jpg"
+        path.write_bytes(encode(".jpg", random_rgb()))
+        with pytest.raises(DataError, match="JPEG"):
+            files.read_mask(path)
+
+    def test_real_masks_hold_other_ids_than_255(self, cable_gland: Path) -> None:
+        path = cable_gland / "cable_gland" / "test" / "thread" / "gt" / "000.png"
+        assert 0 < files.read_mask(path).mean() < 0.01
+        assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED).max() == 252
+
+
+class TestGeometry:
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    def test_xyz_keeps_channel_order(self, tmp_path: Path, dtype: Any) -> None:
+        tiff, npy = tmp_path / "a.tiff", tmp_path / "a.npy"
+        tiff.write_bytes(tiff_bytes(XYZ.astype(dtype), photometric="rgb"))
+        npy.write_bytes(npy_bytes(XYZ.astype(dtype)))
+        for path in (tiff, npy):
+            xyz = files.read_xyz(path)
+            assert xyz.dtype == np.float32
+            np.testing.assert_array_equal(xyz, XYZ.astype(dtype).astype(np.float32))
+
+    def test_planar_big_endian_and_deflated_tiff(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.tiff"
+        planar = np.moveaxis(XYZ, -1, 0)
+        path.write_bytes(tiff_bytes(planar, photometric="rgb", planarconfig="separate", byteorder=">"))
+        np.testing.assert_array_equal(files.read_xyz(path), XYZ)
+        path.write_bytes(tiff_bytes(XYZ, photometric="rgb", compression="zlib"))
+        np.testing.assert_array_equal(files.read_xyz(path), XYZ)
+
+    def test_nan_and_infinity_become_missing(self, tmp_path: Path) -> None:
+        broken = XYZ.copy()
+        broken[0, 0, 0], broken[1, 1, 2], broken[2, 2, 1] = np.nan, np.inf, -np.inf
+        path = tmp_path / "a.npy"
+        np.save(path, broken)
+        xyz = files.read_xyz(path)
+        assert np.isfinite(xyz).all()
+        for place in (0, 1, 2):
+            assert not xyz[place, place].any()
+        np.testing.assert_array_equal(xyz[3:], XYZ[3:])
+
+    def test_depth_units(self, tmp_path: Path) -> None:
+        png, tiff, metres = tmp_path / "d.png", tmp_path / "d.tiff", tmp_path / "m.npy"
+        png.write_bytes(encode(".png", GREY16))
+        tiff.write_bytes(tiff_bytes(GREY16))
+        np.save(metres, (GREY16 * 0.0002).astype(np.float32))
+        for path in (png, tiff, metres):
+            depth = files.read_depth(path, unit=0.0002)
+            assert depth.dtype == np.float32
+            np.testing.assert_allclose(depth, GREY16 * 0.0002, rtol=1e-6)
+
+    def test_depth_marks_missing(self, tmp_path: Path) -> None:
+        path = tmp_path / "d.npy"
+        np.save(path, np.array([[1.0, np.nan, np.inf], [-1.0, 0.0, 1e300]]))
+        np.testing.assert_array_equal(files.read_depth(path, unit=1), [[1, 0, 0], [0, 0, 0]])
+
+    def test_kind_is_told_apart(self, tmp_path: Path) -> None:
+        xyz, depth = tmp_path / "x.npy", tmp_path / "d.png"
+        np.save(xyz, XYZ)
+        depth.write_bytes(encode(".png", GREY16))
+        assert [files.read_geometry(path, unit=1, kind="auto")[1] for path in (xyz, depth)] == ["xyz", "depth"]
+        assert [files.geometry_kind(path) for path in (xyz, depth)] == ["xyz", "depth"]
+        with pytest.raises(DataError, match="depth image is expected"):
+            files.read_geometry(xyz, unit=1, kind="depth")
+        with pytest.raises(DataError, match="xyz is expected"):
+            files.read_geometry(depth, unit=1, kind="xyz")
+
+    @pytest.mark.parametrize(
+        ("name", "data", "reason"),
+        [
+            ("colour.png", encode(".png", random_rgb()), "8-bit colour png"),
+            ("grey.png", encode(".png", random_rgb()[..., 0]), "8-bit grey png"),
+            ("colour.jpg", encode(".jpg", random_rgb()), "8-bit colour jpeg"),
+            ("grey.tif", tiff_bytes(random_rgb()[..., 0]), "uint8"),
+            ("zero.png", encode(".png", GREY16 * 0), "every pixel is missing"),
+            ("zero.npy", npy_bytes(XYZ * 0), "every point is missing"),
+            ("behind.npy", npy_bytes(-XYZ), "every point is missing"),
+            ("nan.npy", npy_bytes(XYZ * np.nan), "every point is missing"),
+            ("counts.npy", npy_bytes(XYZ.astype(np.int32)), "float channels"),
+            ("complex.npy", npy_bytes(XYZ[..., 0] * 1j), "complex"),
+            ("two.npy", npy_bytes(XYZ[..., :2]), r"\[H,W\]"),
+            ("flat.npy", npy_bytes(XYZ.ravel()), r"\[H,W\]"),
+            ("none.npy", npy_bytes(XYZ[:0]), r"\[H,W\]"),
+            ("objects.npy", npy_bytes(np.array([[{}, 1]], dtype=object)), "Python objects"),
+            ("lying.npy", npy_bytes(XYZ).replace(b"(8, 9, 3)", b"(999, 9,)")[:-1], "promises"),
+            ("four.tif", tiff_bytes(np.dstack([XYZ, XYZ[..., 0]]), photometric="rgb"), "4 channels"),
+            ("huge.tif", raw_tiff(2**31 - 1, 2**31 - 1, 1, b""), "limit"),
+            ("lzma.tif", raw_tiff(10, 10, 34925, b"1234"), "compression"),
+            ("bomb.tif", raw_tiff(10, 10, 8, zlib.compress(bytes(10**7))), "unpacks to more"),
+            ("short.tif", raw_tiff(10, 10, 1, bytes(100)), "damaged"),
+            ("text.tif", b"not a tiff at all", "not an image"),
+        ],
+    )
+    def test_bad_geometry_is_refused(self, tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+        path = tmp_path / name
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=reason) as caught:
+            files.read_geometry(path, unit=0.001, kind="auto")
+        assert name in caught.value.message
+
+    @pytest.mark.parametrize("make", [npy_bytes, lambda array: tiff_bytes(array, photometric="rgb")])
+    def test_truncation_is_noticed(self, tmp_path: Path, make: Callable[[Any], bytes]) -> None:
+        data = make(XYZ)
+        path = tmp_path / "cut"
+        for size in range(0, len(data) - 16, 17):
+            path.write_bytes(data[:size])
+            with pytest.raises(DataError, match="cut"):
+                files.read_xyz(path)
+
+    def test_mutated_tiffs_are_read_or_refused(self, tmp_path: Path) -> None:
+        generator = np.random.default_rng(0)
+        data = tiff_bytes(XYZ, photometric="rgb", compression="zlib")
+        path = tmp_path / "mutated.tiff"
+        for _ in range(300):
+            mutated = bytearray(data)
+            for place in generator.integers(0, min(len(data), 400), 3):
+                mutated[place] = generator.integers(256)
+            path.write_bytes(mutated)
+            try:
+                xyz = files.read_xyz(path)
+            except DataError:
+                continue
+            assert xyz.ndim == 3
+            assert np.isfinite(xyz).all()
+
+    def test_only_the_first_page_is_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "pages.tiff"
+        with tifffile.TiffWriter(path) as writer:
+            writer.write(XYZ, photometric="rgb")
+            writer.write(XYZ * 7, photometric="rgb")
+        np.testing.assert_array_equal(files.read_xyz(path), XYZ)
+
+    def test_ome_does_not_lead_to_another_file(self, tmp_path: Path) -> None:
+        secret = tmp_path / "secret.tiff"
+        tifffile.imwrite(secret, np.full((8, 9), 4242, np.float32))
+        xml = (
+            '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="float" SizeX="9" SizeY="8" SizeZ="1" SizeC="1" '
+            'SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="1">'
+            f'<UUID FileName="secret.tiff">urn:uuid:{"0" * 8}-0000-0000-0000-{"0" * 12}</UUID></TiffData></Pixels>'
+            "</Image></OME>"
+        )
+        path = tmp_path / "pointer.ome.tiff"
+        tifffile.imwrite(path, XYZ[..., 0], description=xml, metadata=None)
+        depth = files.read_depth(path, unit=1)
+        np.testing.assert_array_equal(depth, XYZ[..., 0])
+
+    def test_real_depth_images(self, shared: Path) -> None:
+        grabber = shared / "pcl_organised" / "grabber" / "frame_20121214T142255.814212_depth.tiff"  # PackBits
+        depth = files.read_depth(grabber, unit=0.001)
+        assert depth.shape == (480, 640)
+        assert depth.max() == pytest.approx(1.713)
+        assert (depth == 0).mean() == pytest.approx(0.116, abs=1e-3)
+        redwood = files.read_depth(shared / "open3d_rgbd" / "redwood" / "depth" / "00000.png", unit=0.001)
+        assert redwood.max() == pytest.approx(2.702)
+        assert (redwood == 0).mean() == pytest.approx(0.130, abs=1e-3)
+
+    def test_real_xyz_with_infinities(self, shared: Path) -> None:
+        xyz = files.read_xyz(shared / "open3d_rgbd" / "maps" / "vertex_map.npy")
+        assert np.isfinite(xyz).all()
+        assert (xyz[..., 2] == 0).mean() == pytest.approx(0.165, abs=1e-3)
+
+
+class TestWriters:
+    def test_round_trips(self, tmp_path: Path) -> None:
+        image, heat = random_rgb(), XYZ[..., 0].copy()
+        heat[0, 0] = np.nan
+        files.write_png(tmp_path / "new" / "folder" / "a.png", image)
+        files.write_tiff(tmp_path / "map.tiff", heat, {"unit": "m", "name": "größe", "shape": [1]})
+        files.write_tiff(tmp_path / "xyz.tiff", XYZ)
+        files.write_json(tmp_path / "a.json", {"b": 1, "a": [0.5, None, "é"]})
+        np.testing.assert_array_equal(files.read_rgb(tmp_path / "new" / "folder" / "a.png"), image)
+        read, info = files.read_map(tmp_path / "map.tiff")
+        np.testing.assert_array_equal(read, heat)
+        assert info == {"unit": "m", "name": "größe", "shape": [1]}
+        np.testing.assert_array_equal(files.read_xyz(tmp_path / "xyz.tiff"), XYZ)
+        assert files.read_json(tmp_path / "a.json") == {"b": 1, "a": [0.5, None, "é"]}
+        assert list(json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))) == ["b", "a"]
+
+    def test_equal_input_gives_equal_bytes(self, tmp_path: Path) -> None:
+        first, second = tmp_path / "1.tiff", tmp_path / "2.tiff"
+        for path in (first, second):
+            files.write_tiff(path, XYZ[..., 0], {"unit": "m"})
+        assert first.read_bytes() == second.read_bytes()
+        assert b"tifffile" not in first.read_bytes()
+
+    def test_map_without_facts(self, tmp_path: Path) -> None:
+        files.write_tiff(tmp_path / "a.tiff", XYZ[..., 0])
+        assert files.read_map(tmp_path / "a.tiff")[1] == {}
+        with pytest.raises(DataError, match="float map"):
+            files.write_tiff(tmp_path / "b.tiff", XYZ)
+            files.read_map(tmp_path / "b.tiff")
+
+    def test_nan_is_never_written_as_json(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="JSON"):
+            files.write_json(tmp_path / "a.json", {"a": float("nan")})
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("text", ["{", '{"a": NaN}', "[" * 100_000, "\xff"])
+    def test_bad_json_is_refused(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "a.json"
+        path.write_bytes(text.encode("latin-1"))
+        with pytest.raises(DataError, match=r"a\.json"):
+            files.read_json(path)
+
+    def test_a_file_in_place_of_the_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "out").write_text("in the way")
+        with pytest.raises(ResourceError, match="out"):
+            files.write_bytes(tmp_path / "out" / "a.bin", b"1")
+
+    @pytest.mark.parametrize(
+        ("code", "reason"), [(errno.ENOSPC, "full"), (errno.EROFS, "Read-only"), (errno.EACCES, "denied")]
+    )
+    def test_failure_leaves_the_old_file_and_no_other(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, reason: str
+    ) -> None:
+        path = tmp_path / "a.bin"
+        files.write_bytes(path, b"old")
+
+        def refuse(_descriptor: int) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "fsync", refuse)
+        with pytest.raises(ResourceError, match=reason) as caught:
+            files.write_bytes(path, b"new")
+        assert caught.value.cure
+        assert path.read_bytes() == b"old"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_kill_never_leaves_half_a_file(self, tmp_path: Path) -> None:
+        script = (
+            "import os, sys\nfrom pathlib import Path\nfrom uipad_cli.data import files\n"
+            "os.fsync = lambda descriptor: os._exit(9)\nfiles.write_bytes(Path(sys.argv[1]), bytes(1000))\n"
+        )
+        path = tmp_path / "a.bin"
+        path.write_bytes(b"old")
+        root = Path(__file__).parents[2]
+        assert subprocess.run([sys.executable, "-c", script, str(path)], cwd=root, check=False).returncode == 9
+        assert path.read_bytes() == b"old"
+        assert [left for left in tmp_path.iterdir() if left != path] == list(tmp_path.glob(files.TEMPORARY))
+
+    def test_wrong_arrays_are_a_bug(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="PNG"):
+            files.write_png(tmp_path / "a.png", np.zeros((3, 3), np.float32))  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="tiff"):
+            files.write_tiff(tmp_path / "a.tiff", np.zeros((3, 3, 2), np.float32))

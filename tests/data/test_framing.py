@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from uipad_cli.data.framing import Framing, frame, seen, unframe
+
+SIZES = [(400, 400), (800, 600), (400, 900), (448, 448), (100, 37), (900, 400)]
+
+
+def ramp(height: int, width: int) -> np.ndarray:
+    row, column = np.mgrid[:height, :width]
+    return (row / height + 2 * column / width).astype(np.float32)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("framing", [Framing(), Framing(resize=224, crop=224), Framing(resize=99, crop=50)])
+def test_a_smooth_ramp_survives_the_round_trip(height: int, width: int, framing: Framing) -> None:
+    image = ramp(height, width)
+    framed = frame(image, framing)
+    assert framed.shape == (framing.crop, framing.crop)
+    back = unframe(framed, framing, height, width)
+    here = seen(framing, height, width)
+    assert back.dtype == np.float32
+    np.testing.assert_array_equal(np.isnan(back), ~here)
+    inner = here.copy()
+    inner[1:-1, 1:-1] &= here[:-2, 1:-1] & here[2:, 1:-1] & here[1:-1, :-2] & here[1:-1, 2:]
+    # the outermost half pixel of the crop repeats its edge, everything else is exact
+    assert np.abs(back - image)[here].max() <= 2.5 / framing.resize + 0.5 / height + 1 / width
+    assert np.median(np.abs(back - image)[here]) < 1e-3
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_positions_are_symmetric(height: int, width: int) -> None:
+    framing = Framing()
+    image = np.random.default_rng(0).random((height, width), dtype=np.float32)
+    framed = frame(image, framing)
+    np.testing.assert_allclose(frame(image[::-1, ::-1], framing), framed[::-1, ::-1], atol=1e-5)
+    back = unframe(framed, framing, height, width)
+    np.testing.assert_allclose(unframe(framed[::-1, ::-1], framing, height, width), back[::-1, ::-1], atol=1e-5)
+
+
+def test_positions_are_exact() -> None:
+    framing = Framing(resize=8, crop=4)
+    score_map = np.arange(16, dtype=np.float32).reshape(4, 4)
+    same = unframe(score_map, framing, 8, 8)
+    np.testing.assert_array_equal(same[2:6, 2:6], score_map)
+    assert np.isnan(same).sum() == 64 - 16
+    # at 16 pixels a crop pixel lies between two: centres at quarter positions
+    double = unframe(score_map, framing, 16, 16)
+    assert double[4, 4] == 0
+    assert double[5, 5] == pytest.approx(0.25 + 4 * 0.25)
+    # at 4 pixels the two in the middle lie between crop pixels
+    half = unframe(score_map, framing, 4, 4)
+    np.testing.assert_allclose(half[1:3, 1:3], [[2.5, 4.5], [10.5, 12.5]])
+
+
+def test_whole_square_is_seen_without_a_crop() -> None:
+    framing = Framing(resize=392, crop=392)
+    assert seen(framing, 123, 77).all()
+    assert not np.isnan(unframe(np.ones((392, 392), np.float32), framing, 123, 77)).any()
+
+
+def test_the_share_that_is_seen() -> None:
+    assert seen(Framing(), 448, 448).mean() == pytest.approx((392 / 448) ** 2)
+    assert seen(Framing(), 1, 1).all()
+
+
+def test_dtypes_and_channels() -> None:
+    framing = Framing(resize=20, crop=16)
+    rgb = np.random.default_rng(0).integers(0, 256, (31, 47, 3), dtype=np.uint8)
+    assert frame(rgb, framing).shape == (16, 16, 3)
+    assert frame(rgb, framing).dtype == np.uint8
+    mask = rgb[..., 0] > 100
+    framed = frame(mask, framing, nearest=True)
+    assert framed.dtype == np.bool_
+    assert framed.any()
+    assert not framed.all()
+
+
+def test_shrinking_averages_areas() -> None:
+    stripes = np.tile(np.array([0, 1], np.float32), (64, 32))
+    np.testing.assert_allclose(frame(stripes, Framing(resize=32, crop=32)), 0.5, atol=1e-6)
+
+
+def test_one_axis_grows_while_the_other_shrinks() -> None:
+    stripes = np.tile(np.array([0, 1], np.float32), (10, 32))  # 10 rows grow to 32, 64 columns shrink
+    np.testing.assert_allclose(frame(stripes, Framing(resize=32, crop=32)), 0.5, atol=1e-6)
+
+
+def test_nan_in_a_map_stays_where_it_is() -> None:
+    score_map = np.ones((4, 4), np.float32)
+    score_map[0, 0] = np.nan
+    back = unframe(score_map, Framing(resize=4, crop=4), 4, 4)
+    assert np.isnan(back[0, 0])
+    assert np.isfinite(back[2:, 2:]).all()
+
+
+def test_wrong_sizes() -> None:
+    with pytest.raises(ValidationError, match="larger than resize"):
+        Framing(resize=100, crop=101)
+    with pytest.raises(ValidationError):
+        Framing(resize=0, crop=0)
+    with pytest.raises(ValueError, match="392"):
+        unframe(np.zeros((3, 3), np.float32), Framing(), 10, 10)

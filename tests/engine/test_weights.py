@@ -1,0 +1,135 @@
+import socket
+
+import pytest
+import safetensors.torch
+import torch
+
+from uipad_cli.core import backbone
+from uipad_cli.data.framing import Framing
+from uipad_cli.engine import weights
+from uipad_cli.errors import UsageError, WeightsError
+
+SIZE = 56
+
+
+@pytest.fixture
+def state():
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return {key: torch.rand_like(value) for key, value in backbone._tiny(SIZE).state_dict().items()}
+
+
+def test_a_safetensors_and_a_pth_file_give_the_same_encoder(tmp_path, state):
+    safetensors.torch.save_file(state, tmp_path / "a.safetensors")
+    torch.save({"model": state}, tmp_path / "a.pth")
+    loaded = [weights.load_encoder("tiny", tmp_path / name, SIZE) for name in ("a.safetensors", "a.pth")]
+    for one in loaded:
+        assert one.trained
+        assert one.source.startswith("file sha256:")
+        assert torch.equal(one.encoder.vit.blocks[2].mlp.fc1.weight, state["blocks.2.mlp.fc1.weight"])
+
+
+def test_without_a_file_tiny_is_untrained_and_says_so():
+    loaded = weights.load_encoder("tiny", None, SIZE)
+    assert (loaded.source, loaded.trained) == ("fixed seed", False)
+
+
+@pytest.mark.parametrize("key", ["blocks.0.norm1.weight", "pos_embed", "patch_embed.proj.bias"])
+def test_a_missing_key_is_named(tmp_path, state, key):
+    del state[key]
+    safetensors.torch.save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError) as caught:
+        weights.load_encoder("tiny", tmp_path / "a.safetensors", SIZE)
+    assert f"missing: {key}" in caught.value.message
+    assert caught.value.exit_code == 4
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path, state):
+    state["blocks.1.mlp.fc1.bias"][3] = float("nan")
+    safetensors.torch.save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=r"blocks\.1\.mlp\.fc1\.bias holds NaN"):
+        weights.load_encoder("tiny", tmp_path / "a.safetensors", SIZE)
+
+
+class Gadget:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_a_pickle_with_a_payload_is_refused_and_not_run(tmp_path):
+    trace = tmp_path / "ran"
+    torch.save({"model": Gadget(str(trace))}, tmp_path / "evil.pth")
+    with pytest.raises(WeightsError, match="nothing of it was run"):
+        weights.load_encoder("tiny", tmp_path / "evil.pth", SIZE)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.safetensors", b"not tensors"), ("a.pth", b"not a zip"), ("b.safetensors", b""), ("c.pth", b"")],
+)
+def test_damaged_files_are_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=name):
+        weights.load_encoder("tiny", tmp_path / name, SIZE)
+
+
+def test_other_things_than_tensors_are_refused(tmp_path):
+    torch.save([1, 2], tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="other than named tensors"):
+        weights.read_weights(tmp_path / "a.pth")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"gone\.pth: no such"):
+        weights.load_encoder("tiny", tmp_path / "gone.pth", SIZE)
+
+
+def test_offline_without_weights_names_both_ways_out(tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(weights, "cached_weights", lambda repository: None)
+    for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
+    with pytest.raises(WeightsError) as caught:
+        weights.load_encoder("dinov2-small", None, SIZE)
+    assert "vit_small_patch14_dinov2" in caught.value.message
+    assert "--weights FILE" in caught.value.cure
+    assert "connect to the network" in caught.value.cure
+
+
+def test_a_download_that_fails_is_a_clear_error(monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("503 Service Unavailable\nlong trace")
+
+    monkeypatch.setattr(weights, "cached_weights", lambda repository: None)
+    monkeypatch.setattr(weights, "hub_answers", lambda: True)
+    monkeypatch.setattr(weights, "build_encoder", fail)
+    with pytest.raises(WeightsError, match="503 Service Unavailable") as caught:
+        weights.load_encoder("dinov2-small", None, SIZE)
+    assert "\n" not in caught.value.message
+
+
+def test_cached_hub_weights_load_without_a_network(tmp_path, monkeypatch, state):
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    monkeypatch.setattr(weights, "hub_repository", lambda name: "timm/some")
+    monkeypatch.setattr(weights, "cached_weights", lambda repository: tmp_path / "model.safetensors")
+    monkeypatch.setattr(weights, "TINY", "another name")
+    loaded = weights.load_encoder("tiny", None, SIZE)
+    assert (loaded.source, loaded.trained) == ("hub timm/some", True)
+
+
+def test_an_unknown_backbone_names_near_ones():
+    with pytest.raises(UsageError) as caught:
+        weights.load_encoder("dinov2-bse", None, SIZE)
+    assert "dinov2-base" in caught.value.cure
+
+
+@pytest.mark.parametrize(("backbone_name", "crop"), [("tiny", 392), ("vit_tiny_patch16_224", 384)])
+def test_the_crop_is_whole_patches(backbone_name, crop):
+    assert weights.fit_framing(Framing(), backbone_name) == Framing(crop=crop)

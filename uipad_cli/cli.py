@@ -1,0 +1,235 @@
+"""The command line: options, help and exit codes. Every body hands over to a function in engine/."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from uipad_cli import __version__, console
+from uipad_cli.errors import EXIT_ANOMALOUS, EXIT_BUG, EXIT_INTERRUPT, Terminated, UipadError
+
+app = typer.Typer(
+    name="uipad",
+    help="Find defects in parts from a colour image and a registered 3D scan, having seen only good parts.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto scores in fp32 on a CPU.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, and nothing else there.")]
+Categories = Annotated[list[str] | None, typer.Option("--category", help="Only this category; repeatable.")]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    debug = bool(os.environ.get("UIPAD_DEBUG"))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--debug" in arguments:
+        debug = bool(arguments.remove("--debug") is None)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(args=arguments, prog_name="uipad")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except UipadError as fault:
+        if debug:
+            traceback.print_exc()
+        console.error(fault.message, fault.cure)
+        return fault.exit_code
+    except KeyboardInterrupt:
+        console.error("interrupted")
+        return EXIT_INTERRUPT
+    except Exception as bug:  # noqa: BLE001 - the one place where a bug becomes an exit code
+        if debug:
+            traceback.print_exc()
+        console.error(f"a bug in uipad: {type(bug).__name__}: {bug}", "please report it with the output of --debug")
+        return EXIT_BUG
+    return 0
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated("terminated")
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"uipad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Find defects in parts from a colour image and a registered 3D scan, having seen only good parts."""
+
+
+@app.command()
+def prepare(
+    src: Annotated[Path, typer.Argument(help="Folder of the raw data set.")],
+    dst: Annotated[Path, typer.Argument(help="Folder for the prepared copy; never the source itself.")],
+    dataset: Annotated[str, typer.Option(help="Format of SRC: auto, or a name such as mvtec3d.")] = "auto",
+    category: Categories = None,
+    workers: Annotated[int, typer.Option(min=0, help="Parallel processes; 0 takes every core.")] = 0,
+    plane: Annotated[str, typer.Option(help="Background plane: border, open3d, or none.")] = "border",
+    unit: Annotated[float, typer.Option(min=1e-9, help="Metres per count of integer depth images.")] = 0.001,
+    focal: Annotated[float | None, typer.Option(min=1.0, help="Focal length of depth images in pixels.")] = None,
+    json: Json = False,
+) -> None:
+    """Turn raw pairs into a prepared copy: colour, height above the background plane, validity, ground truth."""
+    from uipad_cli.engine import prepare as engine
+
+    with console.progress() as report:
+        settings = engine.settings(plane=plane, unit=unit, focal=focal)
+        summary = engine.prepare(
+            src, dst, dataset=dataset, categories=category or (), preparation=settings, workers=workers, report=report
+        )  # fmt: skip
+    engine_rows = summary.rows()
+    console.table(f"prepared {dst}", *engine_rows)
+    if json:
+        console.data(summary.document())
+    summary.raise_for_failures()
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder that `uipad prepare` made.")],
+    category: Annotated[str, typer.Option(help="Category to learn.")],
+    out: Annotated[Path, typer.Option(help="Folder for the run.")],
+    method: Annotated[str | None, typer.Option(help="Method; default uipad.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="tiny, dinov2-small/base/large, or any timm ViT; default dinov2-base.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Backbone weights, .safetensors or .pth with weights only.")
+    ] = None,
+    config: Annotated[
+        list[Path] | None, typer.Option("--config", help="YAML file; repeatable, later ones win.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, dotted, over every file; repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default 0.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")] = False,
+    json: Json = False,
+) -> None:
+    """Learn what good parts of one category look like."""
+    from uipad_cli.config import merge
+    from uipad_cli.engine import train as engine
+
+    flags = {"method": method, "backbone": backbone, "seed": seed, "device": device, "precision": precision}
+    merged = merge(config or [], set_ or [], flags)
+    with console.progress() as report:
+        summary = engine.train(
+            data, out, category=category, configuration=merged, weights=weights, resume=resume, report=report
+        )  # fmt: skip
+    console.note(summary.sentence())
+    if json:
+        console.data(summary.document())
+
+
+@app.command("eval")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run, or a folder of runs (one per category).")],
+    data: Annotated[Path, typer.Argument(help="Prepared or raw data set with a test split.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for figures and pictures; default RUN/eval.")] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    json: Json = False,
+) -> None:
+    """Measure a run on the test split: image and pixel figures, per defect type, with contact sheets."""
+    from uipad_cli.engine import evaluate as engine
+
+    with console.progress() as report:
+        results = engine.evaluate(run, data, out=out, device=device, precision=precision, report=report)
+    console.table(f"{data}", *engine.rows(results))
+    if json:
+        console.data(engine.document(results))
+
+
+@app.command()
+def infer(
+    rgb: Annotated[Path, typer.Argument(metavar="RGB|FOLDER", help="Colour image, or a folder of pairs.")],
+    model: Annotated[Path, typer.Option(help="Folder of a finished run.")],
+    depth: Annotated[Path | None, typer.Argument(help="Depth image or organised xyz of the same part.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for maps and heat maps.")] = Path("uipad-results"),
+    threshold: Annotated[float | None, typer.Option(help="Alarm above this score, not the run's own.")] = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 when a part is anomalous.")] = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    json: Json = False,
+) -> None:
+    """Judge one pair, or every pair of a folder: score, verdict, anomaly map and heat map."""
+    from uipad_cli.engine import infer as engine
+
+    show = console.data_line if json else console.verdict
+    with console.progress() as report:
+        request = engine.Request(rgb, depth, model, out, threshold, device, precision)
+        outcome = engine.infer(request, tell=show, report=report)
+    outcome.raise_for_failures()
+    raise typer.Exit(EXIT_ANOMALOUS if exit_code and outcome.anomalous else 0)
+
+
+@app.command()
+def heatmap(
+    run_or_map: Annotated[Path, typer.Argument(metavar="RUN|MAP.tiff", help="A run, or one anomaly map.")],
+    data: Annotated[Path | None, typer.Argument(help="Prepared or raw data set (with RUN).")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("uipad-heatmaps"),
+    rgb: Annotated[Path | None, typer.Option(help="Colour image below the map (with MAP.tiff).")] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Draw heat maps: of a whole test split, or of one map that `infer` wrote."""
+    from uipad_cli.engine import heatmap as engine
+
+    with console.progress() as report:
+        request = engine.Request(run_or_map, data, out, rgb, device, precision)
+        written = engine.heatmap(request, report=report)
+    console.note(f"{len(written)} pictures in {out}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data, runs and the page.")] = Path("uipad-demo"),
+    category: Categories = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes and of training.")] = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Built-in scenes → train → eval → heat maps → a page to open. Needs no download."""
+    from uipad_cli.engine import demo as engine
+    from uipad_cli.engine import evaluate as figures
+
+    with console.progress() as report:
+        results, page = engine.demo(out, categories=category or (), seed=seed, device=device, report=report)
+    console.table("built-in scenes", *figures.rows(results))
+    console.note(f"open {page}")
+    if json:
+        console.data(figures.document(results) | {"page": str(page)})
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """What would fail on this machine, and how to mend it: versions, device, precision, weights, disk."""
+    from uipad_cli.engine import doctor as engine
+
+    findings = engine.examine()
+    console.table("uipad doctor", *engine.rows(findings))
+    if json:
+        console.data(engine.document(findings))
+    raise typer.Exit(engine.exit_code(findings))

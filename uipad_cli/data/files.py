@@ -1,0 +1,274 @@
+"""Files on disk ↔ arrays: the only place that decodes or encodes; every reader checks and explains."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from uipad_cli.data.headers import Header, probe
+from uipad_cli.data.rasters import Raster, read_npy, read_tiff, tiff_header
+from uipad_cli.errors import DataError, ResourceError
+
+BYTE_CAP = 512 * 1024 * 1024
+JSON_CAP = 64 * 1024 * 1024
+TEMPORARY = ".uipad-*.tmp"  # what a killed writer leaves behind; may be deleted at any time
+
+Colour = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Kind = Literal["auto", "xyz", "depth"]
+
+
+# ---- readers ----------------------------------------------------------------------------------------------------
+
+
+def read_rgb(path: Path) -> Colour:
+    """Colour image -> uint8 [H0,W0,3], RGB order, from png, jpg, bmp or tif.
+
+    An orientation tag is not applied (the geometry would not follow), alpha is dropped, 16-bit colour is scaled to
+    8 bit, one 8-bit channel is repeated three times (grey cameras). One 16-bit channel is refused: that is how depth
+    images look. Raises DataError.
+    """
+    data = read_bytes(path)
+    header = _image_header(data, path)
+    if header.bits > 8 and header.channels == 1:
+        raise DataError(
+            f"{path}: a one-channel image of {header.bits} bits, which looks like depth, where colour is expected",
+            "pass the colour image here; convert a grey image to 8 bits",
+        )
+    image = _decode(data, path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def read_mask(path: Path) -> Mask:
+    """Defect mask -> bool [H0,W0]: True where any channel holds an id above 0. Raises DataError."""
+    data = read_bytes(path)
+    header = _image_header(data, path)
+    if header.format == "jpeg":
+        raise DataError(f"{path}: a JPEG cannot hold a mask, its compression invents ids", "save the mask as png")
+    flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION  # drops alpha, keeps 16 bits
+    image = _decode(data, path, flags)
+    return np.asarray(image.reshape(*image.shape[:2], -1).any(axis=2))
+
+
+def read_valid(path: Path) -> Mask:
+    """Mask of measured pixels -> bool [H0,W0], True where measured. Raises DataError."""
+    return read_mask(path)
+
+
+def read_xyz(path: Path) -> Floats:
+    """Organised points -> float32 [H0,W0,3] metres from tif or npy; a missing point is (0,0,0). Raises DataError."""
+    return _as_xyz(_read_raster(path), path)
+
+
+def read_depth(path: Path, *, unit: float) -> Floats:
+    """Depth image -> float32 [H0,W0] metres, missing = 0, from 16-bit png, tif or npy.
+
+    Whole numbers are multiplied by `unit` (metres per count); floating point numbers are metres. Raises DataError.
+    """
+    return _as_depth(_read_raster(path), path, unit)
+
+
+def read_geometry(path: Path, *, unit: float, kind: Kind) -> tuple[Floats, Literal["xyz", "depth"]]:
+    """Either of the two above; kind "auto" tells them apart by the number of channels. Raises DataError."""
+    raster = _read_raster(path)
+    if kind == "xyz" or (kind == "auto" and raster.ndim == 3):
+        return _as_xyz(raster, path), "xyz"
+    return _as_depth(raster, path, unit), "depth"
+
+
+def geometry_kind(path: Path) -> Literal["xyz", "depth"]:
+    """What a geometry file holds, by its number of channels. Raises DataError."""
+    return "xyz" if _read_raster(path).ndim == 3 else "depth"
+
+
+def read_map(path: Path) -> tuple[Floats, dict[str, Any]]:
+    """Float tiff of one channel -> float32 [H0,W0] (NaN kept) and the facts stored with it. Raises DataError."""
+    raster, description = read_tiff(read_bytes(path), path)
+    if raster.ndim != 2 or raster.dtype.kind != "f":
+        raise DataError(f"{path}: {_describe(raster)} where a float map of one channel is expected")
+    try:
+        info = json.loads(description)
+    except (ValueError, RecursionError):
+        info = {}
+    return raster.astype(np.float32, copy=False), info if isinstance(info, dict) else {}
+
+
+def read_json(path: Path) -> Any:
+    """JSON value of a file. Raises DataError for text that is not JSON, holds NaN, or is larger than JSON_CAP."""
+    try:
+        return json.loads(read_bytes(path, JSON_CAP).decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise DataError(f"{path}: nested too deeply") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON: {error}", "delete the file and let it be written again") from error
+
+
+def read_bytes(path: Path, cap: int = BYTE_CAP) -> bytes:
+    """All bytes of a file. Raises DataError where it is missing, empty, unreadable or larger than `cap`."""
+    try:
+        if not path.is_file():
+            what = "a folder or a special file, not a file" if path.exists() else "no such file"
+            raise DataError(f"{path}: {what}", "check the path")
+        size = path.stat().st_size
+        if size > cap:
+            raise DataError(f"{path}: {size} bytes, more than the limit of {cap}")
+        if size == 0:
+            raise DataError(f"{path}: the file is empty", "copy or export it again")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}", "check its permissions") from error
+
+
+# ---- writers ----------------------------------------------------------------------------------------------------
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write all or nothing: a temporary file beside `path`, flushed to disk, then renamed. Raises ResourceError."""
+    temporary = path.parent / TEMPORARY.replace("*", secrets.token_hex(6))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise _unwritable(path, len(data), error) from error
+    finally:
+        with suppress(OSError):  # gone already after a successful rename
+            temporary.unlink()
+
+
+def write_png(path: Path, array: npt.NDArray[np.uint8]) -> None:
+    """Write uint8 [H0,W0] or RGB [H0,W0,3] losslessly. Raises ResourceError."""
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        raise ValueError(f"a PNG is written from uint8 [H,W] or [H,W,3], not {_describe(array)}")
+    image = array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
+    done, code = cv2.imencode(".png", image)
+    if not done:
+        raise ValueError(f"the PNG encoder refused {_describe(array)}")
+    write_bytes(path, code.tobytes())
+
+
+def write_tiff(path: Path, array: npt.NDArray[Any], info: Mapping[str, Any] | None = None) -> None:
+    """Write float32 [H0,W0] or [H0,W0,3], with `info` as JSON in its description; equal input, equal bytes.
+
+    Raises ResourceError.
+    """
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        raise ValueError(f"a float tiff is written from [H,W] or [H,W,3], not {_describe(array)}")
+    buffer = BytesIO()
+    tifffile.imwrite(
+        buffer,
+        np.ascontiguousarray(array, dtype=np.float32),
+        photometric="minisblack" if array.ndim == 2 else "rgb",
+        description=None if info is None else json.dumps(dict(info), allow_nan=False),
+        metadata=None,
+        software=False,
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value, keys in the order given. Raises ValueError for NaN or infinity, ResourceError."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+# ---- decoding ---------------------------------------------------------------------------------------------------
+
+
+def _image_header(data: bytes, path: Path) -> Header:
+    header = probe(data, path)
+    if header.format == "tiff":
+        header = tiff_header(data, path)
+    if header.format == "npy" or header.bits > 16:
+        raise DataError(
+            f"{path}: holds numbers ({header.format}), which looks like geometry, where an image is expected",
+            "pass the colour image or mask here, and the xyz or depth file as geometry",
+        )
+    return header
+
+
+def _decode(data: bytes, path: Path, flags: int) -> npt.NDArray[Any]:
+    reason = "the picture cannot be decoded"
+    image = None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        reason = str(error)
+    if image is None:  # cv2 says nothing more
+        raise DataError(f"{path}: the file is damaged: {reason}", "copy or export it again")
+    return image
+
+
+def _read_raster(path: Path) -> Raster:
+    """The array of a geometry file as it lies on disk: [H0,W0] or [H0,W0,3]."""
+    data = read_bytes(path)
+    header = probe(data, path)
+    if header.format == "tiff":
+        return read_tiff(data, path)[0]
+    if header.format == "npy":
+        return read_npy(data, path)
+    if header.format != "png" or header.bits != 16 or header.channels != 1:
+        colour = "colour" if header.channels > 2 else "grey"
+        raise DataError(
+            f"{path}: an {header.bits}-bit {colour} {header.format} image where xyz or depth is expected",
+            "pass organised xyz (tif, npy) or depth (16-bit one-channel png, tif, npy); colour goes in as colour",
+        )
+    return _decode(data, path, cv2.IMREAD_UNCHANGED)
+
+
+def _as_xyz(raster: Raster, path: Path) -> Floats:
+    if raster.ndim != 3 or raster.dtype.kind != "f":
+        raise DataError(
+            f"{path}: {_describe(raster)} where organised xyz is expected (three float channels in metres)",
+            "pass the xyz file, or say that this is a depth image",
+        )
+    with np.errstate(over="ignore"):
+        xyz = raster.astype(np.float32)
+    xyz[~np.isfinite(xyz).all(axis=2)] = 0
+    if not (xyz[..., 2] > 0).any():
+        raise DataError(f"{path}: every point is missing (no finite point with z > 0)", "scan the part again")
+    return xyz
+
+
+def _as_depth(raster: Raster, path: Path, unit: float) -> Floats:
+    if raster.ndim != 2 or raster.dtype.kind not in "iuf" or raster.dtype.itemsize == 1:
+        raise DataError(
+            f"{path}: {_describe(raster)} where a depth image is expected (one channel, 16 bits or floats)",
+            "pass the depth file, or say that this is an xyz file",
+        )
+    with np.errstate(over="ignore"):
+        depth = raster.astype(np.float32) if raster.dtype.kind == "f" else (raster * unit).astype(np.float32)
+    depth[~(np.isfinite(depth) & (depth > 0))] = 0
+    if not depth.any():
+        raise DataError(f"{path}: every pixel is missing (no finite depth above 0)", "scan the part again")
+    return depth
+
+
+def _describe(array: npt.NDArray[Any]) -> str:
+    return f"{array.dtype} [{','.join(map(str, array.shape))}]"
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not allowed")
+
+
+def _unwritable(path: Path, size: int, error: OSError) -> ResourceError:
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return ResourceError(f"{path}: the disk is full ({size} bytes to write)", "free some space, then run again")
+    return ResourceError(f"{path}: cannot be written: {error.strerror or error}", "choose a folder that is writable")

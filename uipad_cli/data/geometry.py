@@ -1,0 +1,155 @@
+"""Organised points → height above the background; arrays only, the same code serves prepare, train and infer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from uipad_cli.data.holes import fill_holes
+from uipad_cli.data.plane import border, fit_plane, height_above
+from uipad_cli.errors import DataError
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+FOREGROUND_NOISES = 5.0  # a pixel this many times the plane noise above the plane belongs to the part
+_LEAST_FOREGROUND = 0.01  # share of the measured pixels; below it, the plane is the part itself
+_SCALE_SAMPLES = 20_000  # heights that one part gives to the scale
+
+
+class Preparation(BaseModel):
+    """How geometry becomes height.
+
+    plane: what is taken as height 0: a plane through the image border, the same found by open3d as peer methods do,
+    or none (height = -z). unit: metres per count of integer depth images. focal: pixels, for depth images; without
+    it max(H0,W0), which keeps planes planes but makes tilt approximate.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    plane: Literal["border", "open3d", "none"] = "border"
+    unit: float = Field(default=0.001, gt=0, allow_inf_nan=False)
+    focal: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+
+class HeightScale(BaseModel):
+    """The heights in metres that become 0 and 1 in a batch, learned from the training parts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> HeightScale:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be less than high ({self.high})")
+        return self
+
+
+@dataclass(frozen=True)
+class GeometryFacts:
+    """What a person wants to know about one scan; shares of all pixels, heights over measured pixels in metres.
+
+    Tilt is the angle between plane and image plane; noise the robust distance of border points from the plane.
+    Both are 0 where no plane is fitted.
+    """
+
+    missing_share: float
+    plane_tilt_degrees: float
+    plane_noise_m: float
+    foreground_share: float
+    height_min: float
+    height_max: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """height [H0,W0] float32 metres, finite everywhere; valid [H0,W0] bool, True where measured."""
+
+    height: Floats
+    valid: Mask
+    facts: GeometryFacts
+
+
+def backproject(depth: Floats, focal: float | None) -> Floats:
+    """Depth [H0,W0] in metres -> xyz [H0,W0,3] of a pinhole camera that looks at the middle; missing stays (0,0,0)."""
+    height, width = depth.shape
+    pixels = max(height, width) if focal is None else focal
+    slope_y = (np.arange(height, dtype=np.float64) - (height - 1) / 2) / pixels
+    slope_x = (np.arange(width, dtype=np.float64) - (width - 1) / 2) / pixels
+    return np.stack([depth * slope_x[None, :], depth * slope_y[:, None], depth], axis=-1).astype(np.float32)
+
+
+def measured(xyz: Floats) -> Mask:
+    """Bool [H0,W0]: True where a point [H0,W0,3] is finite and lies in front of the camera."""
+    return np.asarray(np.isfinite(xyz).all(axis=-1) & (xyz[..., 2] > 0))
+
+
+def prepare_geometry(xyz: Floats, preparation: Preparation) -> Prepared:
+    """Points [H0,W0,3] -> height above the background, holes filled.
+
+    Raises DataError where nothing is measured or no plane can be fitted, ResourceError where open3d is missing.
+    """
+    valid = measured(xyz)
+    if not valid.any():
+        raise DataError("every point is missing", "scan the part again")
+    tilt = noise = 0.0
+    if preparation.plane == "none":
+        raw = np.where(valid, -xyz[..., 2], 0).astype(np.float32)
+    else:
+        plane = fit_plane(xyz, valid, seed=preparation.seed, way=preparation.plane)
+        raw, tilt, noise = height_above(plane, xyz, valid), plane.tilt_degrees, plane.noise
+    height = fill_holes(raw, valid)
+    facts = GeometryFacts(
+        missing_share=float(1 - valid.mean()),
+        plane_tilt_degrees=tilt,
+        plane_noise_m=noise,
+        foreground_share=float(foreground(height, valid, preparation).mean()),
+        height_min=float(raw[valid].min()),
+        height_max=float(raw[valid].max()),
+    )
+    return Prepared(height, valid, facts)
+
+
+def foreground(height: Floats, valid: Mask, preparation: Preparation) -> Mask:
+    """Bool [H0,W0]: measured pixels that belong to the part.
+
+    They lie clearly above the plane, by the noise of the border strip. Without a plane, or where next to nothing
+    rises above it (a flat part that fills the image), every measured pixel counts.
+    """
+    if preparation.plane == "none":
+        return valid
+    rim = np.abs(height[border(*height.shape) & valid])
+    noise = 1.4826 * float(np.median(rim)) if rim.size else 0.0
+    part = valid & (height > FOREGROUND_NOISES * noise)
+    return part if part.sum() > _LEAST_FOREGROUND * valid.sum() else valid
+
+
+def height_scale(samples: Iterable[Floats]) -> HeightScale:
+    """1 % and 99 % of the foreground heights of the training parts; one 1-D array of metres per part.
+
+    Raises DataError where there is no height or all heights are equal.
+    """
+    taken = [heights[:: -(-heights.size // _SCALE_SAMPLES)] for heights in samples if heights.size]
+    if not taken:
+        raise DataError("no foreground height to scale by", "check the xyz files, or try --plane none")
+    low, high = np.quantile(np.concatenate(taken).astype(np.float64), (0.01, 0.99))
+    if not low < high:
+        raise DataError(
+            f"the geometry of the training parts is flat: every height is {low:.6g} m",
+            "check that the xyz or depth files hold real measurements",
+        )
+    return HeightScale(low=float(low), high=float(high))
+
+
+def scale_height(height: Floats, scale: HeightScale) -> Floats:
+    """Metres -> about 0..1 on the part, clipped to -0.5..1.5; any shape, float32."""
+    scaled = (height - np.float32(scale.low)) / np.float32(scale.high - scale.low)
+    return np.asarray(np.clip(scaled, -0.5, 1.5), dtype=np.float32)

@@ -1,0 +1,129 @@
+"""What an image file says about itself, read before anything is decoded: no library is trusted with a damaged file."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from uipad_cli.errors import DataError
+
+PIXEL_CAP = 64 * 1024 * 1024
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # colour type -> channels; a palette holds colours
+_JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
+_JPEG_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+@dataclass(frozen=True)
+class Header:
+    """Size and sample layout as the file declares them; `format` is png, jpeg, bmp, tiff or npy."""
+
+    format: str
+    width: int = 0
+    height: int = 0
+    channels: int = 0
+    bits: int = 0
+
+
+def probe(data: bytes, path: Path) -> Header:
+    """Header of an image given as bytes; tiff and npy are only recognised, their own readers look inside.
+
+    Raises DataError for an unknown format, a file that is cut short or damaged, and more than PIXEL_CAP pixels.
+    """
+    try:
+        header = _parse(data)
+    except (struct.error, IndexError) as error:
+        raise damaged(path, "it ends inside its header") from error
+    except ValueError as error:
+        raise damaged(path, str(error)) from error
+    if header is None:
+        raise DataError(
+            f"{path}: not an image file that can be read (its first bytes are {data[:8]!r})",
+            "use png, jpg, bmp or tif for colour, and tif, 16-bit png or npy for geometry",
+        )
+    check_size(header.width, header.height, path)
+    return header
+
+
+def check_size(width: int, height: int, path: Path) -> None:
+    """Raise DataError where an image declares more than PIXEL_CAP pixels."""
+    if width * height > PIXEL_CAP:
+        raise DataError(
+            f"{path}: declares {width} x {height} pixels, more than the limit of {PIXEL_CAP}",
+            "check that the file is not damaged, or scale it down",
+        )
+
+
+def damaged(path: Path, reason: str) -> DataError:
+    """The one way to say that a file is broken."""
+    return DataError(f"{path}: the file is damaged: {reason}", "copy or export it again")
+
+
+def _parse(data: bytes) -> Header | None:
+    if data.startswith(_PNG):
+        return _png(data)
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg(data)
+    if data.startswith(b"BM"):
+        return _bmp(data)
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return Header("tiff")
+    if data.startswith(b"\x93NUMPY"):
+        return Header("npy")
+    return None
+
+
+def _png(data: bytes) -> Header:
+    """Walk all chunks: a cut or flipped byte is found here instead of inside a decoder."""
+    header = None
+    place = len(_PNG)
+    while place < len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        end = place + 12 + length
+        if end > len(data):
+            break
+        if zlib.crc32(memoryview(data)[place + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+            raise ValueError(f"wrong checksum of the chunk at byte {place}")
+        if header is None:
+            header = _png_header(kind, data[place + 8 : end - 4])
+        if kind == b"IEND":
+            return header
+        place = end
+    raise ValueError(f"the PNG is cut short at byte {len(data)}")
+
+
+def _png_header(kind: bytes, body: bytes) -> Header:
+    if kind != b"IHDR":
+        raise ValueError("the PNG does not begin with its header")
+    width, height, bits, colour = struct.unpack_from(">IIBB", body)
+    if colour not in _PNG_CHANNELS or width == 0 or height == 0:
+        raise ValueError("the PNG header holds impossible values")
+    return Header("png", width, height, _PNG_CHANNELS[colour], bits)
+
+
+def _jpeg(data: bytes) -> Header:
+    place = 2
+    while data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # fill byte
+            place += 1
+        elif marker in _JPEG_BARE:
+            place += 2
+        elif marker in _JPEG_FRAME:
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, place + 4)
+            if data.rfind(b"\xff\xd9") < place:
+                raise ValueError(f"the JPEG is cut short at byte {len(data)}")
+            return Header("jpeg", width, height, channels, bits)
+        else:
+            place += 2 + int(struct.unpack_from(">H", data, place + 2)[0])
+    raise ValueError("the JPEG holds no picture")
+
+
+def _bmp(data: bytes) -> Header:
+    width, height, _, bits = struct.unpack_from("<iiHH", data, 18)
+    if width <= 0 or height == 0:
+        raise ValueError("the BMP header holds impossible values")
+    return Header("bmp", width, abs(height), max(1, bits // 8), 8)

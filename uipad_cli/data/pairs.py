@@ -1,0 +1,53 @@
+"""Items → batches: the last step before a method, and the only one here that knows torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from uipad_cli.data.framing import Framing, frame
+from uipad_cli.data.geometry import HeightScale, Preparation, scale_height
+from uipad_cli.data.samples import load_mask, load_sample
+from uipad_cli.records import Batch, Item, Sample
+
+__all__ = ["Pairs", "encode_height", "load_mask", "load_sample", "to_batch"]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Batches of pairs in their given order, decoded anew at every iteration; len() is the number of batches."""
+
+    items: Sequence[Item]
+    preparation: Preparation
+    framing: Framing
+    scale: HeightScale
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+
+    def __len__(self) -> int:
+        return (len(self.items) + self.batch_size - 1) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self.items), self.batch_size):
+            chosen = self.items[start : start + self.batch_size]
+            yield to_batch([load_sample(item, self.preparation) for item in chosen], self.framing, self.scale)
+
+
+def to_batch(samples: Sequence[Sample], framing: Framing, scale: HeightScale) -> Batch:
+    """Samples of any size -> one batch of framed squares."""
+    rgb = np.stack([frame(sample.rgb, framing).transpose(2, 0, 1) for sample in samples])  # [B,3,H,W]
+    geometry = np.stack([encode_height(frame(sample.height, framing), scale) for sample in samples])
+    valid = np.stack([frame(sample.valid, framing, nearest=True) for sample in samples])
+    return Batch(torch.from_numpy(rgb).to(torch.float32) / 255, torch.from_numpy(geometry), torch.from_numpy(valid))
+
+
+def encode_height(height: npt.NDArray[np.float32], scale: HeightScale) -> npt.NDArray[np.float32]:
+    """Height [H,W] in metres -> what stands in for a colour image: the scaled height three times, [3,H,W]."""
+    return np.repeat(scale_height(height, scale)[None], 3, axis=0)

@@ -1,0 +1,120 @@
+"""What `uipad prepare` writes: CATEGORY/SPLIT/DEFECT/{rgb,height,valid,gt}/STEM.* and one manifest that lists it."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from uipad_cli.data import choose_category, files
+from uipad_cli.data.geometry import GeometryFacts, HeightScale, Preparation
+from uipad_cli.errors import DataError
+from uipad_cli.records import Item
+
+MANIFEST = "manifest.json"
+FORMAT: Literal["uipad-prepared"] = "uipad-prepared"
+VERSION: Literal[1] = 1
+
+
+class PairEntry(BaseModel):
+    """One pair: the hash of its source files and settings, its size, and what its geometry is like."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str
+    height: int
+    width: int
+    mask: bool
+    geometry: GeometryFacts
+
+
+class CategoryEntry(BaseModel):
+    """One category; `pairs` maps SPLIT/DEFECT/STEM to its entry, sorted as its source lists them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    dataset: str
+    height_scale: HeightScale
+    counts: dict[str, int]
+    pairs: dict[str, PairEntry]
+
+
+class Manifest(BaseModel):
+    """All that is known of a prepared folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["uipad-prepared"] = FORMAT
+    version: Literal[1] = VERSION
+    uipad: str
+    preparation: Preparation
+    categories: dict[str, CategoryEntry]
+
+
+def recognise(root: Path) -> bool:
+    """True where a manifest of this format lies in the folder."""
+    path = root / MANIFEST
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return FORMAT.encode() in file.read(4096)
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of a prepared folder. Raises DataError."""
+    path = root / MANIFEST
+    if not path.is_file():
+        raise DataError(f"{root}: not a prepared folder ({MANIFEST} is missing)", "make one with uipad prepare")
+    try:
+        manifest = Manifest.model_validate(files.read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path}: {where}: {first['msg']}", "prepare again into a new folder") from error
+    for category, entry in manifest.categories.items():
+        for name in entry.pairs:
+            _check_name(f"{category}/{name}", path)
+    return manifest
+
+
+def categories(root: Path) -> list[str]:
+    """Names of the categories, sorted. Raises DataError."""
+    return sorted(read_manifest(root).categories)
+
+
+def scan(root: Path, category: str, split: str) -> list[Item]:
+    """The pairs of a split that the manifest lists. Raises DataError."""
+    manifest = read_manifest(root)
+    entry = manifest.categories[choose_category(sorted(manifest.categories), category)]
+    return [
+        item(root, f"{category}/{name}", mask=pair.mask)
+        for name, pair in entry.pairs.items()
+        if name.startswith(f"{split}/")
+    ]
+
+
+def item(root: Path, name: str, *, mask: bool) -> Item:
+    """The prepared pair CATEGORY/SPLIT/DEFECT/STEM under `root`."""
+    category, split, defect, stem = name.split("/")
+    folder = root / category / split / defect
+    return Item(
+        category,
+        split,
+        defect,
+        stem,
+        rgb=folder / "rgb" / f"{stem}.png",
+        geometry=folder / "height" / f"{stem}.tiff",
+        geometry_kind="height",
+        mask=folder / "gt" / f"{stem}.png" if mask else None,
+        valid=folder / "valid" / f"{stem}.png",
+    )
+
+
+def _check_name(name: str, path: Path) -> None:
+    """A manifest may come from anywhere: its names must stay inside its folder."""
+    parts = name.split("/")
+    plain = all(part not in ("", ".", "..") and "\\" not in part and "\0" not in part for part in parts)
+    if len(parts) != 4 or not plain or PurePosixPath(name).is_absolute():
+        raise DataError(f"{path}: {name!r} is not a name of the form CATEGORY/SPLIT/DEFECT/STEM", "prepare again")

@@ -1,0 +1,113 @@
+"""tiff and npy → arrays of numbers, with every size checked before memory is taken."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from uipad_cli.data.headers import Header, check_size, damaged
+from uipad_cli.errors import DataError
+
+ARRAY_CAP = 1024 * 1024 * 1024  # bytes
+
+_DEFLATE = (8, 32946)
+_COMPRESSIONS = (1, 5, 32773, *_DEFLATE)  # none, LZW, PackBits: others can grow without a bound
+
+Raster = npt.NDArray[Any]
+
+
+def tiff_header(data: bytes, path: Path) -> Header:
+    """Size and sample layout of the first page. Raises DataError."""
+    with _first_page(data, path) as page:
+        height, width, channels = _layout(page, path)
+        return Header("tiff", width, height, channels, 8 * page.dtype.itemsize)
+
+
+def read_tiff(data: bytes, path: Path) -> tuple[Raster, str]:
+    """The first page as [H0,W0] or [H0,W0,3], and its description.
+
+    Other pages, and other files that the first one may point to, are never read. Raises DataError.
+    """
+    with _first_page(data, path) as page:
+        height, width, channels = _layout(page, path)
+        if channels not in (1, 3):
+            raise DataError(f"{path}: {channels} channels where one (depth) or three (xyz) are expected")
+        if int(page.compression) not in _COMPRESSIONS:
+            raise DataError(f"{path}: its compression ({page.compression.name}) is not supported", "save it without")
+        _check_inflated(page, path)
+        array = np.asarray(page.asarray())
+        if page.axes.startswith("S"):  # planar: [3,H0,W0]
+            array = np.moveaxis(array, 0, -1)
+        shape = (height, width) if channels == 1 else (height, width, 3)
+        return np.ascontiguousarray(array.reshape(shape)), str(page.description)
+
+
+def read_npy(data: bytes, path: Path) -> Raster:
+    """Array of an npy file as [H0,W0] or [H0,W0,3]; a pickle is refused. Raises DataError."""
+    stream = BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        if dtype.hasobject:
+            raise DataError(f"{path}: holds Python objects, which are never loaded", "save a plain array")
+        if prod(shape) * dtype.itemsize != len(data) - stream.tell():
+            raise damaged(path, f"its header promises {dtype} {list(shape)}, which is not what follows")
+        array = np.load(BytesIO(data), allow_pickle=False)
+    except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, EOFError, MemoryError) as error:
+        raise damaged(path, str(error)) from error
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] != 3):
+        raise DataError(f"{path}: an array {list(shape)} where [H,W] (depth) or [H,W,3] (xyz) is expected")
+    check_size(array.shape[1], array.shape[0], path)
+    return np.ascontiguousarray(array)
+
+
+@contextmanager
+def _first_page(data: bytes, path: Path) -> Iterator[Any]:
+    """The first page alone: no series, no OME or shaped metadata, no second file.
+
+    A damaged file makes the parser raise nearly any exception, so this is the one place that catches them all.
+    """
+    try:
+        with tifffile.TiffFile(BytesIO(data), _multifile=False, is_ome=False, is_shaped=False) as file:
+            yield file.pages[0]
+    except DataError:
+        raise
+    except Exception as error:
+        if "imagecodecs" in str(error):
+            raise DataError(f"{path}: its compression needs the package imagecodecs", "save it without") from error
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
+
+
+def _layout(page: Any, path: Path) -> tuple[int, int, int]:
+    """Height, width, channels of a page that is one plain image within the limits."""
+    height, width, channels = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
+    if height <= 0 or width <= 0 or int(page.imagedepth) != 1 or page.dtype is None:
+        raise damaged(path, "it declares no picture")
+    check_size(width, height, path)
+    if page.nbytes > ARRAY_CAP:
+        raise DataError(f"{path}: declares {page.nbytes} bytes, more than the limit of {ARRAY_CAP}")
+    return height, width, channels
+
+
+def _check_inflated(page: Any, path: Path) -> None:
+    """Refuse a deflated strip that unpacks to more than its place in the image, before it is unpacked."""
+    if int(page.compression) not in _DEFLATE:
+        return
+    room = prod(page.chunks) * page.dtype.itemsize
+    stream = page.parent.filehandle
+    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False):
+        stream.seek(offset)
+        if len(zlib.decompressobj().decompress(stream.read(size), room + 1)) > room:
+            raise damaged(path, f"a strip unpacks to more than {room} bytes")

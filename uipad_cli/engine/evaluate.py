@@ -1,0 +1,171 @@
+"""Runs and a test split → figures, per category and as mean, and contact sheets."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from uipad_cli import __version__
+from uipad_cli.data import files
+from uipad_cli.data.framing import seen
+from uipad_cli.data.pairs import Pairs, load_mask
+from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
+from uipad_cli.engine.judging import Judged, judge, split_pairs
+from uipad_cli.engine.pictures import sheet
+from uipad_cli.engine.runtime import choose_compute
+from uipad_cli.errors import DataError
+from uipad_cli.methods.base import Method
+from uipad_cli.metrics.ranking import auroc, average_precision, f1_max
+from uipad_cli.metrics.region import pixel_metrics
+from uipad_cli.records import GOOD, Report, silent
+
+METRICS = (
+    "image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "aupro_30", "aupro_10", "aupro_05", "aupro_01",
+)  # fmt: skip
+SHEET_ROWS_PER_TYPE = 2
+
+
+@dataclass(frozen=True)
+class PartScore:
+    """Score of one test part."""
+
+    name: str
+    defect: str
+    score: float
+
+
+@dataclass(frozen=True)
+class CategoryResult:
+    """Figures of one category; a metric is None where the test split leaves it undefined."""
+
+    record: Checkpoint
+    metrics: Mapping[str, float | None]
+    by_defect: Mapping[str, float | None]
+    counts: Mapping[str, int]
+    scores: Sequence[PartScore]
+    unseen_share: float
+    seconds: float
+    sheet: Path
+
+
+def evaluate(
+    run: Path, data: Path, *, out: Path | None = None, device: str = "auto", precision: str = "auto",
+    report: Report = silent,
+) -> list[CategoryResult]:  # fmt: skip
+    """Measure every run at `run` on the test split of its category, and write metrics.json, scores and sheets to `out`.
+
+    Raises WeightsError, DataError, ResourceError.
+    """
+    compute = choose_compute(device, precision, "score")
+    out = out or run / "eval"
+    results = []
+    for folder in find_runs(run):
+        record, method = load_run(folder, compute)
+        pairs = split_pairs(record, data, "test")
+        results.append(_measure(record, method, pairs, out / record.category, report))
+    files.write_json(out / "metrics.json", document(results))
+    return results
+
+
+def document(results: Sequence[CategoryResult]) -> dict[str, object]:
+    """The JSON of `eval`: figures per category, and their plain mean."""
+    return {
+        "uipad": __version__,
+        "categories": {result.record.category: _figures(result) for result in results},
+        "mean": mean_metrics(results),
+    }
+
+
+def mean_metrics(results: Sequence[CategoryResult]) -> dict[str, float | None]:
+    """Plain mean over the categories, as the papers print it; None where a category has no value."""
+    means: dict[str, float | None] = {}
+    for name in METRICS:
+        values = [result.metrics[name] for result in results]
+        means[name] = None if None in values else float(np.mean([value for value in values if value is not None]))
+    return means
+
+
+def rows(results: Sequence[CategoryResult]) -> tuple[list[str], list[list[object]]]:
+    """Column heads and rows of the table for people."""
+    body: list[list[object]] = [[result.record.category, *result.metrics.values()] for result in results]
+    if len(results) > 1:
+        body.append(["mean", *mean_metrics(results).values()])
+    return ["category", *(name.replace("_", " ") for name in METRICS)], body
+
+
+def _measure(record: Checkpoint, method: Method, pairs: Pairs, out: Path, report: Report) -> CategoryResult:
+    began = time.perf_counter()
+    maps: list[npt.NDArray[np.float32]] = []
+    masks: list[npt.NDArray[np.bool_]] = []
+    scores: list[PartScore] = []
+    shown: list[tuple[Judged, npt.NDArray[np.bool_] | None]] = []
+    for judged in judge(method, pairs, report, task=record.category):
+        mask = load_mask(judged.item, judged.sample.valid.shape)
+        maps.append(judged.map)
+        masks.append(mask)
+        scores.append(PartScore(judged.item.name, judged.item.defect, judged.score))
+        if sum(part.defect == judged.item.defect for part in scores) <= SHEET_ROWS_PER_TYPE:
+            shown.append((judged, mask))
+    looked_at = [seen(record.config.framing, *mask.shape) for mask in masks]
+    pixels = pixel_metrics(maps, masks, seen=looked_at)
+
+    files.write_png(out / "sheet.png", sheet(shown, record.calibration))
+    _write_scores(out / "scores.csv", scores, record.calibration.threshold)
+    good = [part.score for part in scores if part.defect == GOOD]
+    by_defect = {
+        defect: auroc(*_against(good, [part.score for part in scores if part.defect == defect]))
+        for defect in sorted({part.defect for part in scores} - {GOOD})
+    }
+    labels = [part.defect != GOOD for part in scores]
+    values = [part.score for part in scores]
+    metrics = {
+        "image_auroc": auroc(values, labels),
+        "image_ap": average_precision(values, labels),
+        "image_f1_max": f1_max(values, labels),
+        "pixel_auroc": pixels.pixel_auroc,
+        **{f"aupro_{round(100 * limit):02d}": value for limit, value in pixels.aupro.items()},
+    }
+    threshold = record.calibration.threshold
+    counts = {
+        **{defect: sum(part.defect == defect for part in scores) for defect in [GOOD, *by_defect]},
+        "false_alarms": sum(score > threshold for score in good),
+        "missed": sum(part.defect != GOOD and part.score <= threshold for part in scores),
+        "regions": pixels.regions,
+        "regions_unseen": pixels.regions_unseen,
+    }
+    unseen = 1 - float(np.mean([part.mean() for part in looked_at]))
+    seconds = time.perf_counter() - began
+    ordered = {name: metrics[name] for name in METRICS}
+    return CategoryResult(record, ordered, by_defect, counts, scores, unseen, seconds, out / "sheet.png")
+
+
+def _against(good: Sequence[float], bad: Sequence[float]) -> tuple[list[float], list[bool]]:
+    return [*good, *bad], [False] * len(good) + [True] * len(bad)
+
+
+def _figures(result: CategoryResult) -> dict[str, object]:
+    return {
+        **result.metrics,
+        "by_defect": dict(result.by_defect),
+        "counts": dict(result.counts),
+        "threshold": result.record.calibration.threshold,
+        "unseen_share": result.unseen_share,
+        "gauges": result.record.gauges,
+        "seconds": result.seconds,
+    }
+
+
+def _write_scores(path: Path, scores: Sequence[PartScore], threshold: float) -> None:
+    lines = ["part,defect,score,threshold,verdict"]
+    for part in scores:
+        if not math.isfinite(part.score):
+            raise DataError(f"{part.name}: the score is {part.score}")
+        verdict = "anomalous" if part.score > threshold else "good"
+        lines.append(f"{part.name},{part.defect},{part.score!r},{threshold!r},{verdict}")
+    files.write_bytes(path, ("\n".join(lines) + "\n").encode())

@@ -1,0 +1,81 @@
+"""Heat maps of a whole test split, or of one map that `infer` wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from uipad_cli.data import files
+from uipad_cli.data.pairs import load_mask
+from uipad_cli.engine.checkpoint import find_runs, load_run
+from uipad_cli.engine.judging import judge, split_pairs
+from uipad_cli.engine.pictures import heat_overlay, sheet
+from uipad_cli.engine.runtime import choose_compute
+from uipad_cli.errors import DataError, UsageError
+from uipad_cli.metrics.calibrate import map_range
+from uipad_cli.records import Report, silent
+from uipad_cli.render import colorize, overlay
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `uipad heatmap` was asked: a run and a data set, or one map and the colour image below it."""
+
+    source: Path
+    data: Path | None
+    out: Path
+    rgb: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+
+
+def heatmap(request: Request, *, report: Report = silent) -> list[Path]:
+    """Draw what was asked; the paths written. Raises UsageError, WeightsError, DataError."""
+    if request.source.is_dir() or request.data is not None:
+        if request.data is None:
+            raise UsageError(f"{request.source} is a run: which data set shall it look at?", "give RUN and DATA")
+        if request.rgb is not None:
+            raise UsageError("--rgb belongs to a single MAP.tiff", "leave it out with RUN and DATA")
+        return _of_runs(request, request.data, report)
+    return [_of_map(request)]
+
+
+def _of_runs(request: Request, data: Path, report: Report) -> list[Path]:
+    """`<out>/<category>/<defect>/<stem>.png` for every test pair: photo, relief, true defect and heat map in a row."""
+    compute = choose_compute(request.device, request.precision, "score")
+    written = []
+    for folder in find_runs(request.source):
+        record, method = load_run(folder, compute)
+        for judged in judge(method, split_pairs(record, data, "test"), report, task=record.category):
+            mask = load_mask(judged.item, judged.sample.valid.shape)
+            stem = request.out / record.category / judged.item.defect / judged.item.stem
+            files.write_png(stem.with_name(f"{stem.name}.png"), sheet([(judged, mask)], record.calibration))
+            files.write_png(stem.with_name(f"{stem.name}_heat.png"), heat_overlay(judged, record.calibration))
+            written += [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}_heat.png")]
+    return written
+
+
+def _of_map(request: Request) -> Path:
+    """One float map as colours, over the photo where one is given; the map's own range where it carries none."""
+    scores, about = files.read_map(request.source)
+    low, high = about.get("low"), about.get("high")
+    if not isinstance(low, float) or not isinstance(high, float) or not low < high:
+        if not np.isfinite(scores).any() or np.isinf(scores).any():
+            raise DataError(f"{request.source}: no finite scores to draw", "give a map that `uipad infer` wrote")
+        low, high = map_range([scores])
+    if request.rgb is None:
+        picture = colorize(scores, low, high)
+    else:
+        photo = files.read_rgb(request.rgb)
+        if photo.shape[:2] != scores.shape:
+            raise DataError(
+                f"{request.rgb} is {photo.shape[1]}x{photo.shape[0]}, "
+                f"{request.source} is {scores.shape[1]}x{scores.shape[0]}",
+                "give the colour image that the map belongs to",
+            )
+        picture = overlay(photo, scores, low, high)
+    path = request.out / f"{request.source.stem}.png"
+    files.write_png(path, picture)
+    return path

@@ -1,0 +1,120 @@
+"""One pair, or a folder of pairs → verdicts, anomaly maps and heat maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from uipad_cli.data import files, open_dataset
+from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
+from uipad_cli.engine.judging import Judged, check_preparation, judge, pairs_of
+from uipad_cli.engine.pictures import heat_overlay
+from uipad_cli.engine.runtime import choose_compute
+from uipad_cli.errors import DataError, PartialError, UsageError
+from uipad_cli.records import GOOD, Item, Report, silent
+
+ANOMALOUS = "anomalous"
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `uipad infer` was asked: a pair (rgb, depth) or a folder (rgb alone), a run, and where results go."""
+
+    rgb: Path
+    depth: Path | None
+    model: Path
+    out: Path
+    threshold: float | None = None
+    device: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many parts were judged and found anomalous, and which could not be read."""
+
+    judged: int
+    anomalous: int
+    failures: Sequence[str]
+
+    def raise_for_failures(self) -> None:
+        """Raise PartialError naming the first pairs that could not be judged."""
+        if self.failures:
+            told = "; ".join(self.failures[:3])
+            count = f"{len(self.failures)} of {self.judged + len(self.failures)} pairs could not be judged"
+            raise PartialError(f"{count}: {told}", "mend or remove those files; all others are judged")
+
+
+def infer(request: Request, *, tell: Callable[[Mapping[str, object]], None], report: Report = silent) -> Outcome:
+    """Judge and write `<out>/<name>.tiff` (float map) and `<out>/<name>.png` (heat map); `tell` hears each verdict.
+
+    Raises UsageError, WeightsError, ResourceError; DataError when a single pair cannot be read.
+    """
+    if request.threshold is not None and not math.isfinite(request.threshold):
+        raise UsageError(f"--threshold {request.threshold} is not a finite number", "give a score, such as 0.12")
+    items = _items(request)
+    runs = find_runs(request.model)
+    if len(runs) > 1:
+        names = ", ".join(folder.name for folder in runs[:5])
+        raise UsageError(f"{request.model} holds several runs", f"name one of them: {names}")
+    record, method = load_run(runs[0], choose_compute(request.device, request.precision, "score"))
+    single = request.depth is not None
+    if not single:
+        check_preparation(record, request.rgb)
+    failures: list[str] = []
+
+    def note_failure(item: Item, error: DataError) -> None:
+        failures.append(error.message)
+
+    verdicts = []
+    on_error = None if single else note_failure
+    for judged in judge(method, pairs_of(record, items), report, task="infer", on_error=on_error):
+        verdict = _verdict(judged, record, request)
+        tell(verdict)
+        verdicts.append(verdict["verdict"])
+    return Outcome(len(verdicts), verdicts.count(ANOMALOUS), failures)
+
+
+def _items(request: Request) -> list[Item]:
+    """The pairs asked for, whatever their labels. Raises UsageError, DataError."""
+    if request.depth is not None:
+        for path in (request.rgb, request.depth):
+            if not path.is_file():
+                raise DataError(f"{path}: no such file", "check the path")
+        _, kind = files.read_geometry(request.depth, unit=1.0, kind="auto")
+        return [Item("", "", "unlabelled", request.rgb.stem, request.rgb, request.depth, kind)]
+    if not request.rgb.is_dir():
+        raise UsageError(
+            f"{request.rgb} is not a folder, and no depth image was given",
+            "give a pair (RGB DEPTH), or a folder of pairs",
+        )
+    dataset = open_dataset(request.rgb)
+    categories = dataset.categories(request.rgb)
+    found = [item for name in categories for split in SPLITS for item in dataset.scan(request.rgb, name, split)]
+    if not found:
+        raise DataError(f"{request.rgb}: no pairs found", "a folder of pairs holds rgb/ beside xyz/ or depth/")
+    return found
+
+
+def _verdict(judged: Judged, record: Checkpoint, request: Request) -> dict[str, object]:
+    """Write the map and its picture; what the JSON line says."""
+    item, calibration = judged.item, record.calibration
+    threshold = calibration.threshold if request.threshold is None else request.threshold
+    name = item.stem if request.depth is not None else item.name.strip("/")
+    map_path, picture_path = request.out / f"{name}.tiff", request.out / f"{name}.png"
+    about = {"score": judged.score, "threshold": threshold, "low": calibration.map_low, "high": calibration.map_high}
+    files.write_tiff(map_path, judged.map, about)
+    files.write_png(picture_path, heat_overlay(judged, calibration))
+    return {
+        "rgb": str(item.rgb),
+        "depth": str(item.geometry),
+        "score": judged.score,
+        "threshold": threshold,
+        "verdict": ANOMALOUS if judged.score > threshold else GOOD,
+        "map": str(map_path),
+        "heatmap": str(picture_path),
+        "seconds": judged.seconds,
+    }

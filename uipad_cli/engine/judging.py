@@ -1,0 +1,94 @@
+"""The one scoring path: pairs → framed batches → method → maps in the original frame."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from uipad_cli.data import choose_category, open_dataset, prepared
+from uipad_cli.data.framing import unframe
+from uipad_cli.data.pairs import Pairs, load_sample, to_batch
+from uipad_cli.engine.checkpoint import Checkpoint
+from uipad_cli.errors import DataError, WeightsError
+from uipad_cli.methods.base import Method
+from uipad_cli.records import Item, Progress, Report, Sample
+
+OnError = Callable[[Item, DataError], None]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One pair and what the method says of it.
+
+    map [H0,W0] float32 in the original frame, NaN where the framing never looked; seconds: share of its batch.
+    """
+
+    item: Item
+    sample: Sample
+    map: npt.NDArray[np.float32]
+    score: float
+    seconds: float
+
+
+def judge(
+    method: Method, pairs: Pairs, report: Report, *, task: str = "score", on_error: OnError | None = None
+) -> Iterator[Judged]:
+    """Judge every pair, batch by batch, in order.
+
+    on_error: told of each pair that cannot be read, the others go on; without it the DataError is raised.
+    Raises WeightsError when the method's score is not a number.
+    """
+    for start in range(0, len(pairs.items), pairs.batch_size):
+        began = time.perf_counter()
+        chosen = pairs.items[start : start + pairs.batch_size]
+        read = [(item, sample) for item in chosen if (sample := _read(item, pairs, on_error)) is not None]
+        if read:
+            scores = method.score(to_batch([sample for _, sample in read], pairs.framing, pairs.scale))
+            seconds = (time.perf_counter() - began) / len(read)
+            for (item, sample), framed, score in zip(read, scores.map.numpy(), scores.image.tolist(), strict=True):
+                if not math.isfinite(score):
+                    raise WeightsError(f"{item.name}: the score is {score}", "the checkpoint is unusable, train again")
+                height, width = sample.valid.shape
+                yield Judged(item, sample, unframe(framed, pairs.framing, height, width), score, seconds)
+        report(Progress(task, start + len(chosen), len(pairs.items)))
+
+
+def _read(item: Item, pairs: Pairs, on_error: OnError | None) -> Sample | None:
+    try:
+        return load_sample(item, pairs.preparation)
+    except DataError as error:
+        if on_error is None:
+            raise
+        on_error(item, error)
+        return None
+
+
+def pairs_of(record: Checkpoint, items: Sequence[Item]) -> Pairs:
+    """Items as the run of `record` wants to see them: its preparation, framing, height scale and batch."""
+    return Pairs(list(items), record.preparation, record.config.framing, record.height_scale, record.config.batch)
+
+
+def split_pairs(record: Checkpoint, data: Path, split: str) -> Pairs:
+    """Pairs of the run's category in a raw or prepared data set. Raises DataError."""
+    dataset = open_dataset(data)
+    category = choose_category(dataset.categories(data), record.category)
+    items = dataset.scan(data, category, split)
+    if not items:
+        raise DataError(f"{data}: category {category} has no {split} pairs", f"give a data set with a {split} split")
+    check_preparation(record, data)
+    return pairs_of(record, items)
+
+
+def check_preparation(record: Checkpoint, data: Path) -> None:
+    """Raise DataError when a prepared data set was prepared otherwise than what the run has learned from."""
+    if prepared.recognise(data) and prepared.read_manifest(data).preparation != record.preparation:
+        raise DataError(
+            f"{data} was prepared with other settings than the training data of this run",
+            f"prepare it with {record.preparation!r}",
+        )

@@ -1,0 +1,267 @@
+"""Raw pairs → a prepared copy: colour as it was, height above the background plane, validity, ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from pydantic import ValidationError
+
+from uipad_cli import __version__
+from uipad_cli.data import SPLITS, choose_category, dataset_name, files, open_dataset, prepared
+from uipad_cli.data.geometry import Floats, HeightScale, Preparation, foreground, height_scale
+from uipad_cli.data.prepared import MANIFEST, CategoryEntry, Manifest, PairEntry
+from uipad_cli.engine.preparing import Journal, Outcome, Task, outputs, run_all
+from uipad_cli.errors import DataError, PartialError, UsageError
+from uipad_cli.records import GOOD, Item, Progress, Report, silent
+
+Entries = Mapping[str, PairEntry]  # by SPLIT/DEFECT/STEM
+
+
+@dataclass(frozen=True)
+class CategoryRow:
+    """One category in figures: pairs by split, means over its pairs, the heights that become 0 and 1 (metres)."""
+
+    category: str
+    train: int
+    validation: int
+    test: int
+    missing_share: float
+    tilt_degrees: float
+    noise_m: float
+    height_low: float
+    height_high: float
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """What a run of `prepare` has to say: `pairs` are good now, `skipped` of them were already there."""
+
+    folder: Path
+    pairs: int
+    skipped: int
+    failures: tuple[str, ...]
+    categories: tuple[CategoryRow, ...]
+
+    def rows(self) -> tuple[list[str], list[list[object]]]:
+        """Columns and rows of a table for people."""
+        columns = ["category", "train", "validation", "test", "missing %", "tilt °", "noise mm", "height mm"]
+        return columns, [
+            [
+                row.category,
+                row.train,
+                row.validation,
+                row.test,
+                f"{100 * row.missing_share:.1f}",
+                f"{row.tilt_degrees:.1f}",
+                f"{1000 * row.noise_m:.2f}",
+                f"{1000 * row.height_low:.1f} to {1000 * row.height_high:.1f}",
+            ]
+            for row in self.categories
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of `prepare`."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+    def raise_for_failures(self) -> None:
+        """Raise PartialError naming the first files that could not be prepared."""
+        if self.failures:
+            count = f"{len(self.failures)} of {self.pairs + len(self.failures)} pairs could not be prepared"
+            raise PartialError(
+                f"{count}: {'; '.join(self.failures[:3])}", "mend or remove those files and run again; the rest is done"
+            )
+
+
+def settings(*, plane: str = "border", unit: float = 0.001, focal: float | None = None) -> Preparation:
+    """The options of the command line as a `Preparation`. Raises UsageError."""
+    try:
+        return Preparation.model_validate({"plane": plane, "unit": unit, "focal": focal})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg']}") from error
+
+
+def prepare(
+    source: Path,
+    destination: Path,
+    *,
+    dataset: str = "auto",
+    categories: Sequence[str] = (),
+    preparation: Preparation = Preparation(),  # noqa: B008  (frozen)
+    workers: int = 0,
+    report: Report = silent,
+) -> PrepareSummary:
+    """Prepare categories (all where none is named) into `destination`; what is already there is not done again.
+
+    A pair that cannot be read is left out and told in the summary. Raises UsageError, ResourceError, and DataError
+    where the data set is malformed or no pair at all can be prepared.
+    """
+    _check_folders(source, destination)
+    name = dataset_name(source, dataset)
+    chosen, items = _scan(source, name, categories)
+    journal = Journal(destination)
+    old = _old_manifest(destination, journal, chosen, preparation)
+    outcomes = _run(_tasks(items, destination, preparation, old, journal), workers, journal, report)
+    failures = tuple(outcome.error for outcome in outcomes.values() if outcome.entry is None)
+    if len(failures) == len(items):
+        raise DataError(f"none of {len(items)} pairs could be prepared: {failures[0]}", "mend the files and run again")
+    _remove_stale(destination, chosen, old, outcomes)
+    entries = dict(old.categories)
+    for category in chosen:
+        entries.pop(category, None)
+        pairs = _good_pairs(category, items, outcomes)
+        if pairs:
+            entry = old.categories.get(category)
+            scale = _scale(destination, category, pairs, entry, preparation)
+            entries[category] = _category_entry(source, name, pairs, scale)
+    manifest = Manifest(uipad=__version__, preparation=preparation, categories=dict(sorted(entries.items())))
+    files.write_json(destination / MANIFEST, manifest.model_dump(mode="json"))
+    journal.end()
+    done = [outcome for outcome in outcomes.values() if outcome.entry is not None]
+    rows = tuple(_row(category, entry) for category, entry in manifest.categories.items() if category in chosen)
+    return PrepareSummary(destination, len(done), sum(outcome.skipped for outcome in done), failures, rows)
+
+
+def _check_folders(source: Path, destination: Path) -> None:
+    raw, ready = source.resolve(), destination.resolve()
+    if raw == ready or raw in ready.parents or ready in raw.parents:
+        raise UsageError(
+            f"{destination}: the prepared copy must not be {source} itself, or lie inside it, or around it",
+            "choose another folder: the raw data is never touched",
+        )
+
+
+def _old_manifest(destination: Path, journal: Journal, chosen: Sequence[str], preparation: Preparation) -> Manifest:
+    """What an earlier run has left, or an empty manifest. Raises UsageError where the two cannot live together."""
+    if not (destination / MANIFEST).is_file():
+        if destination.is_dir() and any(destination.iterdir()) and not journal.exists:
+            raise UsageError(f"{destination}: not empty, and not made by uipad prepare", "choose a new folder")
+        return Manifest(uipad=__version__, preparation=preparation, categories={})
+    old = prepared.read_manifest(destination)
+    if old.preparation == preparation:
+        return old
+    others = sorted(set(old.categories) - set(chosen))
+    if others:
+        raise UsageError(
+            f"{destination}: holds {', '.join(others)} prepared with other settings ({old.preparation!r})",
+            "use the same settings, or another folder",
+        )
+    (destination / MANIFEST).unlink()  # from here on, until the end, its files are of two kinds
+    return old.model_copy(update={"preparation": preparation})
+
+
+def _scan(source: Path, name: str, categories: Sequence[str]) -> tuple[list[str], list[Item]]:
+    """The categories to prepare and all their pairs, in order."""
+    if name == "prepared":
+        raise UsageError(f"{source} is a prepared folder already", "give the folder of the raw data set")
+    reader = open_dataset(source, name)
+    offered = reader.categories(source)
+    chosen = sorted({choose_category(offered, wanted) for wanted in categories}) or offered
+    items = [item for category in chosen for split in SPLITS for item in reader.scan(source, category, split)]
+    if not items:
+        raise DataError(f"{source}: no pairs in {', '.join(chosen)}", "expected CATEGORY/train/good/{rgb,xyz}")
+    return chosen, items
+
+
+def _tasks(
+    items: Sequence[Item], destination: Path, preparation: Preparation, old: Manifest, journal: Journal
+) -> list[Task]:
+    known = dict(_named(old))
+    known |= journal.entries
+    return [Task(item, destination, preparation, known.get(item.name)) for item in items]
+
+
+def _named(manifest: Manifest) -> Iterator[tuple[str, PairEntry]]:
+    """Entries by CATEGORY/SPLIT/DEFECT/STEM."""
+    for category, entry in manifest.categories.items():
+        for key, pair in entry.pairs.items():
+            yield f"{category}/{key}", pair
+
+
+def _run(tasks: Sequence[Task], workers: int, journal: Journal, report: Report) -> dict[str, Outcome]:
+    journal.begin()
+    outcomes: dict[str, Outcome] = {}
+    with closing(run_all(tasks, workers)) as running:
+        for outcome in running:
+            outcomes[outcome.name] = outcome
+            if outcome.entry is not None and not outcome.skipped:
+                journal.note(outcome.name, outcome.entry)
+            report(Progress("prepare", len(outcomes), len(tasks), note=_note(outcome)))
+    return outcomes
+
+
+def _note(outcome: Outcome) -> str:
+    if outcome.entry is None:
+        return f"failed: {outcome.error}"
+    facts = outcome.entry.geometry
+    unchanged = ", unchanged" if outcome.skipped else ""
+    missing, tilt = facts.missing_share, facts.plane_tilt_degrees
+    return f"{outcome.name}: {missing:.0%} missing, tilt {tilt:.1f}°{unchanged}"
+
+
+def _remove_stale(destination: Path, chosen: Sequence[str], old: Manifest, outcomes: Mapping[str, Outcome]) -> None:
+    """Delete what an earlier run made of pairs that are gone, or that cannot be read any more."""
+    for name, pair in _named(old):
+        now = outcomes.get(name)
+        if name.split("/")[0] in chosen and (now is None or now.entry is None):
+            for path in outputs(prepared.item(destination, name, mask=pair.mask)):
+                path.unlink(missing_ok=True)
+
+
+def _good_pairs(category: str, items: Sequence[Item], outcomes: Mapping[str, Outcome]) -> dict[str, PairEntry]:
+    entries = {item.name: outcomes[item.name].entry for item in items if item.category == category}
+    return {name.split("/", 1)[1]: entry for name, entry in entries.items() if entry is not None}
+
+
+def _category_entry(source: Path, dataset: str, pairs: Entries, scale: HeightScale) -> CategoryEntry:
+    counts = {split: sum(key.startswith(f"{split}/") for key in pairs) for split in SPLITS}
+    return CategoryEntry(
+        source=str(source.resolve()), dataset=dataset, height_scale=scale, counts=counts, pairs=dict(pairs)
+    )
+
+
+def _scale(
+    destination: Path, category: str, pairs: Entries, old: CategoryEntry | None, preparation: Preparation
+) -> HeightScale:
+    """From the good training parts; a category without them (only to be judged) takes every pair."""
+    chosen = _scale_pairs(pairs)
+    if old is not None and _scale_pairs(old.pairs) == chosen:
+        return old.height_scale
+
+    def foregrounds() -> Iterator[Floats]:
+        for key in chosen:
+            item = prepared.item(destination, f"{category}/{key}", mask=False)
+            assert item.valid is not None
+            height, valid = files.read_map(item.geometry)[0], files.read_valid(item.valid)
+            yield height[foreground(height, valid, preparation)]
+
+    try:
+        return height_scale(foregrounds())
+    except DataError as error:
+        raise DataError(f"{category}: {error.message}", error.cure) from error
+
+
+def _scale_pairs(pairs: Entries) -> dict[str, str]:
+    """Keys of the pairs that the height scale is taken from."""
+    keys = {name: pair.key for name, pair in pairs.items()}
+    return {name: key for name, key in keys.items() if name.startswith(f"train/{GOOD}/")} or keys
+
+
+def _row(category: str, entry: CategoryEntry) -> CategoryRow:
+    facts = [pair.geometry for pair in entry.pairs.values()]
+    return CategoryRow(
+        category,
+        entry.counts["train"],
+        entry.counts["validation"],
+        entry.counts["test"],
+        fmean(one.missing_share for one in facts),
+        fmean(one.plane_tilt_degrees for one in facts),
+        fmean(one.plane_noise_m for one in facts),
+        entry.height_scale.low,
+        entry.height_scale.high,
+    )

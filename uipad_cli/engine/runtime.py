@@ -1,0 +1,89 @@
+"""Device, precision, seed of the machine at hand, and signals that ask for an orderly end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+from typing import Literal
+
+import torch
+
+from uipad_cli.core.compute import Compute
+from uipad_cli.errors import EXIT_INTERRUPT, EXIT_TERMINATED, ResourceError, Terminated, UsageError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Purpose = Literal["train", "score"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_compute(device: str, precision: str, purpose: Purpose) -> Compute:
+    """Where to compute and how precisely.
+
+    `auto` takes CUDA where there is one, and bf16 where the hardware multiplies it natively, except for scoring on a
+    CPU: float32 scores do not depend on what else is in the batch.
+    Raises UsageError for an unknown name, ResourceError for a device that is not there.
+    """
+    chosen = _device(device)
+    if precision == "auto":
+        fast = has_bf16(chosen) and (chosen.type == "cuda" or purpose == "train")
+        return Compute(chosen, torch.bfloat16 if fast else torch.float32)
+    if precision not in DTYPES:
+        raise UsageError(f"unknown precision {precision!r}", f"choose one of: auto, {', '.join(DTYPES)}")
+    return Compute(chosen, DTYPES[precision])
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 natively."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"unknown device {name!r}", "choose one of: auto, cpu, cuda, cuda:1")
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise ResourceError(f"device {name} is not there: {count} CUDA device(s) found", "use --device auto")
+    return device
+
+
+class StopRequest:
+    """While entered, SIGTERM and Ctrl-C only leave a wish; `obey` ends the work at a point where nothing is lost.
+
+    A second signal ends the program at once.
+    """
+
+    def __init__(self) -> None:
+        self.wished: int | None = None
+
+    def __enter__(self) -> StopRequest:
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        for number in self._before:
+            signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def obey(self) -> None:
+        """Raise Terminated or KeyboardInterrupt if a signal has come."""
+        if self.wished == signal.SIGTERM:
+            raise Terminated("terminated; what was done is saved", "run the same command with --resume to go on")
+        if self.wished == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.wished is not None:
+            os._exit(EXIT_TERMINATED if number == signal.SIGTERM else EXIT_INTERRUPT)
+        self.wished = number

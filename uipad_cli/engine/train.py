@@ -1,0 +1,208 @@
+"""Good pairs of one category → a checkpoint folder; stops in good order, resumes where it stood."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from uipad_cli import config as settings
+from uipad_cli.config import Configuration
+from uipad_cli.data import choose_category, files, prepared
+from uipad_cli.data.pairs import Pairs
+from uipad_cli.engine.checkpoint import (
+    RECORD,
+    TRAINING_FILE,
+    Calibration,
+    Checkpoint,
+    RunConfig,
+    build_method,
+    load_tensors,
+    method_class,
+    read_record,
+    save_run,
+    versions,
+)
+from uipad_cli.engine.judging import judge
+from uipad_cli.engine.recorder import Recorder
+from uipad_cli.engine.runtime import StopRequest, choose_compute
+from uipad_cli.engine.weights import UNTRAINED, LoadedEncoder, file_hash, fit_framing, load_encoder
+from uipad_cli.errors import DataError, UsageError
+from uipad_cli.methods.base import CollapseError, Method
+from uipad_cli.metrics.calibrate import map_range, threshold_from_good
+from uipad_cli.records import Progress, Report, silent
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What a finished training has to say."""
+
+    folder: Path
+    record: Checkpoint
+    seconds: float
+
+    def sentence(self) -> str:
+        """For people."""
+        record, calibration = self.record, self.record.calibration
+        return (
+            f"{self.folder}: {record.category}, {record.training['pairs']:.0f} pairs, "
+            f"{record.training.get('steps', 0):.0f} steps, {self.seconds:.0f} s; threshold {calibration.threshold:.4f} "
+            f"from {calibration.samples} good parts ({calibration.source})"
+        )
+
+    def document(self) -> dict[str, object]:
+        """The JSON of `train`."""
+        kept = self.record.model_dump(
+            mode="json", include={"category", "calibration", "gauges", "training", "versions"}
+        )
+        return {"run": str(self.folder), "seconds": self.seconds, **kept}
+
+
+def train(
+    data: Path,
+    out: Path,
+    *,
+    category: str,
+    configuration: Configuration,
+    weights: Path | None = None,
+    resume: bool = False,
+    report: Report = silent,
+) -> TrainSummary:
+    """Train on the prepared good pairs of one category and write the checkpoint folder `out`.
+
+    Raises UsageError, DataError, WeightsError, ResourceError; CollapseError when the model went blind;
+    Terminated or KeyboardInterrupt, after saving, when asked to stop.
+    """
+    started = time.perf_counter()
+    config = _complete(configuration)
+    training, validation, category = _pairs(data, category, config)
+    if resume and (out / RECORD).is_file():
+        return _finished(out, category, config, report)
+    identity = {
+        "category": category,
+        "config": config.model_dump(mode="json"),
+        "weights": weights and file_hash(weights),
+    }
+    saved = _enter(out, identity, resume)
+
+    loaded = load_encoder(config.backbone, weights, config.framing.crop)
+    if not loaded.trained:
+        report(Progress("note", 0, 0, note=f"note: {UNTRAINED}"))
+    method = build_method(config, loaded.encoder, choose_compute(config.device, config.precision, "train"))
+    with (
+        StopRequest() as stop,
+        Recorder(out, report, stop, done=0 if saved is None else int(saved["step"])) as recorder,
+    ):
+        try:
+            method.fit(training, recorder.report, resume=saved)
+        except CollapseError:
+            _leave(out)
+            raise
+
+    method = _for_scoring(method, config, loaded)
+    calibration = _calibrate(method, training, validation, report)
+    facts = {"pairs": float(len(training.items)), "steps": float(recorder.done), **recorder.last}
+    record = Checkpoint(
+        category=category,
+        config=config,
+        backbone_source=loaded.source,
+        backbone_trained=loaded.trained,
+        preparation=training.preparation,
+        height_scale=training.scale,
+        calibration=calibration,
+        gauges=method.gauges(next(iter(training))),
+        training=facts,
+        versions=versions(),
+        sha256=save_run(out, method, loaded.encoder),
+    )
+    files.write_json(out / RECORD, record.model_dump(mode="json"))
+    _leave(out)
+    return TrainSummary(out, record, time.perf_counter() - started)
+
+
+def _complete(configuration: Configuration) -> RunConfig:
+    """The validated configuration, every default of the method's options filled in, the crop in whole patches."""
+    config = settings.build(RunConfig, configuration)
+    options = settings.build(method_class(config.method).Options, configuration, "options")
+    framing = fit_framing(config.framing, config.backbone)
+    return config.model_copy(update={"options": options.model_dump(mode="json"), "framing": framing})
+
+
+def _pairs(data: Path, wanted: str, config: RunConfig) -> tuple[Pairs, Pairs, str]:
+    """Training and validation pairs (good parts only) of the category that `wanted` names."""
+    manifest = prepared.read_manifest(data)
+    category = choose_category(list(manifest.categories), wanted)
+    scale = manifest.categories[category].height_scale
+    splits = []
+    for split in ("train", "validation"):
+        good = [item for item in prepared.scan(data, category, split) if item.is_good]
+        splits.append(Pairs(good, manifest.preparation, config.framing, scale, config.batch))
+    if not splits[0].items:
+        raise DataError(f"{data}: category {category} has no good training pairs", "prepare its train/good folder")
+    return splits[0], splits[1], category
+
+
+def _enter(out: Path, identity: Mapping[str, Any], resume: bool) -> dict[str, Tensor] | None:
+    """Claim the folder for this run; the saved training state where one is resumed."""
+    if (out / RECORD).is_file():
+        raise UsageError(f"{out} already holds a finished run", "choose another --out, or remove that folder")
+    if (out / RUN_FILE).is_file():
+        if not resume:
+            raise UsageError(f"{out} holds an unfinished run", "go on with --resume, or choose another --out")
+        before = files.read_json(out / RUN_FILE)
+        if before != identity:
+            changed = ", ".join(_differences(before, identity))
+            raise UsageError(f"{out}: the unfinished run had other settings: {changed}", "repeat its settings")
+    else:
+        files.write_json(out / RUN_FILE, identity)
+    return load_tensors(out / TRAINING_FILE) if resume and (out / TRAINING_FILE).is_file() else None
+
+
+def _differences(before: Any, now: Any, prefix: str = "") -> list[str]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        keys = sorted({*before, *now})
+        return [told for key in keys for told in _differences(before.get(key), now.get(key), f"{prefix}{key}.")]
+    return [] if before == now else [f"{prefix.rstrip('.')} was {before!r}, is {now!r}"]
+
+
+def _finished(out: Path, category: str, config: RunConfig, report: Report) -> TrainSummary:
+    """An already finished run with these settings. Raises UsageError when it was made with others."""
+    record = read_record(out)
+    changed = _differences(
+        {"category": record.category, **record.config.model_dump()}, {"category": category, **config.model_dump()}
+    )
+    if changed:
+        raise UsageError(
+            f"{out} holds a finished run with other settings: {', '.join(changed)}", "choose another --out"
+        )
+    report(Progress("note", 0, 0, note=f"note: {out} is finished; nothing to resume"))
+    return TrainSummary(out, record, 0.0)
+
+
+def _leave(out: Path) -> None:
+    """Remove what only an unfinished run needs."""
+    for name in (TRAINING_FILE, RUN_FILE):
+        (out / name).unlink(missing_ok=True)
+
+
+def _for_scoring(method: Method, config: RunConfig, loaded: LoadedEncoder) -> Method:
+    """The same method in the precision that `infer` will score with: a threshold must come from the same arithmetic."""
+    compute = choose_compute(config.device, config.precision, "score")
+    scorer = build_method(config, loaded.encoder, compute)
+    scorer.restore(method.state())
+    return scorer
+
+
+def _calibrate(method: Method, training: Pairs, validation: Pairs, report: Report) -> Calibration:
+    """Threshold and quiet range from good parts that were not trained on, where there are any."""
+    pairs, source = (validation, "validation") if validation.items else (training, "training (no validation split)")
+    judged = [(one.score, one.map) for one in judge(method, pairs, report, task="calibrate")]
+    low, high = map_range([map_ for _, map_ in judged])
+    threshold = threshold_from_good([score for score, _ in judged])
+    return Calibration(threshold=threshold, source=source, samples=len(judged), map_low=low, map_high=high)

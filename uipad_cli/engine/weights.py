@@ -1,0 +1,160 @@
+"""Backbone weights: built in, from the hub by way of timm, or from a file; never a silent partial load."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import pickle
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+import huggingface_hub
+import safetensors.torch
+import timm
+import torch
+from huggingface_hub import constants
+from safetensors import SafetensorError
+from torch import Tensor
+
+from uipad_cli.core.backbone import ALIASES, TINY, Encoder, build_encoder, hub_repository, patch_size, timm_name
+from uipad_cli.data.framing import Framing
+from uipad_cli.errors import UsageError, WeightsError
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+HUB_SECONDS = 5.0
+UNTRAINED = (
+    "backbone 'tiny' has untrained weights (a fixed-seed initialisation): its scores show that everything runs, not "
+    "what the method can do; use --backbone dinov2-base, or --weights FILE, for real work"
+)
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder and where its weights came from: `fixed seed`, `hub REPOSITORY`, or `file sha256:...`."""
+
+    encoder: Encoder
+    source: str
+    trained: bool
+
+
+def fit_framing(framing: Framing, backbone: str) -> Framing:
+    """The framing with its crop rounded down to whole patches of `backbone` (392 → 384 for patches of 16)."""
+    patch = _patch(backbone)
+    return framing.model_copy(update={"crop": max(patch, framing.crop // patch * patch)})
+
+
+def load_encoder(backbone: str, weights: Path | None, image_size: int) -> LoadedEncoder:
+    """Build a backbone and give it its weights.
+
+    Raises UsageError for an unknown name, WeightsError for weights that are missing or do not fit.
+    """
+    _patch(backbone)
+    if weights is not None:
+        return LoadedEncoder(_fill(backbone, image_size, weights), f"file sha256:{file_hash(weights)}", True)
+    if backbone == TINY:
+        return LoadedEncoder(build_encoder(backbone, image_size), "fixed seed", False)
+    repository = hub_repository(backbone)
+    if repository is None:
+        raise WeightsError(f"timm knows no pretrained weights for {backbone}", "give them with --weights FILE")
+    cached = cached_weights(repository)
+    if cached is not None:
+        return LoadedEncoder(_fill(backbone, image_size, cached), f"hub {repository}", True)
+    return LoadedEncoder(_from_hub(backbone, repository, image_size), f"hub {repository}", True)
+
+
+def cached_weights(repository: str) -> Path | None:
+    """The hub's file of weights where an earlier download left it on this machine."""
+    for name in HUB_FILES:
+        found = huggingface_hub.try_to_load_from_cache(repository, name)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def hub_answers() -> bool:
+    """Whether the hub's host can be reached; through a proxy only the download itself can tell."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return False
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    address = urlparse(constants.ENDPOINT)
+    try:
+        socket.create_connection((address.hostname, address.port or 443), timeout=HUB_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a .safetensors file, or of a .pth file that holds nothing but weights; nothing in it is executed.
+
+    Raises WeightsError.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file", "check the path given with --weights")
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.torch.load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise WeightsError(f"{path}: not a whole safetensors file ({error})", "fetch it again") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        cure = "give a .safetensors file, or a .pth file with a plain state dict"
+        raise WeightsError(f"{path}: not a file of weights only; nothing of it was run", cure) from error
+    for wrapper in ("model", "state_dict", "teacher"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"{path}: holds something other than named tensors", "give a plain state dict")
+    return {str(key): value for key, value in content.items()}
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _patch(backbone: str) -> int:
+    try:
+        return patch_size(backbone)
+    except ValueError as error:
+        near = difflib.get_close_matches(backbone, [TINY, *ALIASES, *timm.list_models("vit_*")], n=3, cutoff=0.4)
+        names = ", ".join(near) if near else ", ".join([TINY, *ALIASES])
+        raise UsageError(f"unknown backbone {backbone!r}: {error}", f"for example: {names}") from error
+
+
+def _fill(backbone: str, image_size: int, path: Path) -> Encoder:
+    state = read_weights(path)
+    for key, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise WeightsError(f"{path}: {key} holds NaN or infinite values", "fetch the file again")
+    try:
+        return build_encoder(backbone, image_size, weights=state)
+    except ValueError as error:
+        cure = f"give weights of {timm_name(backbone)} as timm or the authors publish them, or name their --backbone"
+        raise WeightsError(f"{path} does not fit backbone {backbone}: {error}", cure) from error
+
+
+def _from_hub(backbone: str, repository: str, image_size: int) -> Encoder:
+    ways_out = (
+        f"connect to the network once (the weights are kept in {constants.HF_HUB_CACHE}), or give a downloaded file "
+        f"with --weights FILE; --backbone tiny needs no download"
+    )
+    if not hub_answers():
+        raise WeightsError(f"no weights for backbone {backbone}: {repository} is not on this machine, no hub", ways_out)
+    try:
+        return build_encoder(backbone, image_size, pretrained=True)
+    except Exception as error:  # whatever a download raises means the same to the user
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"no weights for backbone {backbone}: {repository} did not come ({told})", ways_out
+        ) from error
