@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
@@ -32,10 +31,9 @@ Categories = Annotated[list[str] | None, typer.Option("--category", help="Only t
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    debug = bool(os.environ.get("UIPAD_DEBUG"))
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if "--debug" in arguments:
-        debug = bool(arguments.remove("--debug") is None)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]  # wherever it stands
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app(args=arguments, prog_name="uipad")
@@ -97,8 +95,7 @@ def prepare(
         summary = engine.prepare(
             src, dst, dataset=dataset, categories=category or (), preparation=settings, workers=workers, report=report
         )  # fmt: skip
-    engine_rows = summary.rows()
-    console.table(f"prepared {dst}", *engine_rows)
+    console.table(f"prepared {dst}", *summary.rows())
     if json:
         console.data(summary.document())
     summary.raise_for_failures()

@@ -119,6 +119,7 @@ class _PlainReport:
     def __init__(self) -> None:
         self.started: dict[str, float] = {}
         self.printed: dict[str, float] = {}
+        self.first: dict[str, int] = {}
 
     def report(self, step: Progress) -> None:
         if not step.total:
@@ -126,16 +127,20 @@ class _PlainReport:
             return
         now = time.monotonic()
         started = self.started.setdefault(step.task, now)
+        first = self.first.setdefault(step.task, step.done)
         last = step.done >= step.total
         if not last and now - self.printed.get(step.task, started) < PLAIN_SECONDS:
             return
         self.printed[step.task] = now
-        elapsed = now - started
-        rate = step.done / elapsed if elapsed > 0 else 0.0
-        left = f", {(step.total - step.done) / rate:.0f} s left" if rate and not last else ""
-        note(f"{step.task} {step.done}/{step.total} ({rate:.1f}/s{left}) {_remark(step)}".rstrip())
+        # the first report starts the clock, so it does not count as work done since
+        rate = (step.done - first) / (now - started) if now > started else 0.0
+        speed = f"{rate:.1f}/s" if rate else ""
+        left = f"{(step.total - step.done) / rate:.0f} s left" if rate and not last else ""
+        told = ", ".join(filter(None, [f"{step.task} {step.done}/{step.total}", speed, left, _remark(step)]))
+        note(told)
         if last:
-            del self.started[step.task], self.printed[step.task]
+            for memory in (self.started, self.printed, self.first):
+                memory.pop(step.task, None)
 
 
 def _remark(step: Progress) -> str:

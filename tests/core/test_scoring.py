@@ -46,5 +46,23 @@ def test_the_gaussian_mirrors_the_border():
 
 def test_image_score_is_the_mean_of_the_highest_share():
     maps = torch.arange(100.0).reshape(1, 10, 10)
-    assert scoring.image_score(maps, 0.02).tolist() == [98.5]
-    assert scoring.image_score(maps, 0.0001).tolist() == [99.0]
+    everywhere = torch.ones(1, 10, 10, dtype=torch.bool)
+    assert scoring.image_score(maps, 0.02, everywhere).tolist() == [98.5]
+    assert scoring.image_score(maps, 0.0001, everywhere).tolist() == [99.0]
+
+
+def test_image_score_looks_at_counted_pixels_only_and_at_all_where_none_counts():
+    maps = torch.arange(100.0).reshape(1, 10, 10)
+    counted = maps < 50
+    assert scoring.image_score(maps, 0.02, counted).tolist() == [49.0]
+    assert scoring.image_score(maps, 0.02, torch.zeros_like(counted)).tolist() == [98.5]
+
+
+def test_a_patch_counts_when_enough_of_it_was_measured():
+    valid = torch.zeros(1, 8, 8, dtype=torch.bool)
+    valid[0, 0, 0:4] = True  # a quarter of the first patch of a 2x2 grid
+    valid[0, 4, 4:7] = True  # less than a quarter of the last
+    counted = scoring.measured_places(valid, (2, 2), 0.25)
+    assert counted[0, :4, :4].all()
+    assert int(counted.sum()) == 16
+    assert scoring.measured_places(valid, (2, 2), 0.0).all()

@@ -283,6 +283,21 @@ class TestGeometry:
             assert xyz.ndim == 3
             assert np.isfinite(xyz).all()
 
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")  # numpy parses the header
+    def test_mutated_npy_files_are_read_or_refused(self, tmp_path: Path) -> None:
+        generator = np.random.default_rng(0)
+        data = npy_bytes(XYZ)
+        path = tmp_path / "mutated.npy"
+        for _ in range(600):
+            mutated = bytearray(data)
+            for place in generator.integers(0, 128, 2):
+                mutated[place] = generator.choice(np.frombuffer(b"(){}[]'\",: 019\n\\\x00OV|>f", np.uint8))
+            path.write_bytes(mutated)
+            try:
+                files.read_geometry(path, unit=1, kind="auto")
+            except DataError:
+                continue
+
     def test_only_the_first_page_is_read(self, tmp_path: Path) -> None:
         path = tmp_path / "pages.tiff"
         with tifffile.TiffWriter(path) as writer:

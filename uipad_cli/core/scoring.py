@@ -46,8 +46,22 @@ def _blur_matrix(size: int, sigma: float) -> Tensor:
     return matrix.scatter_add_(1, mirrored, (kernel / kernel.sum()).expand(size, -1))
 
 
-def image_score(maps: Tensor, share: float) -> Tensor:
-    """Mean of the highest `share` of each map's pixels (INP-Former: 0.01): [B,H,W] → [B]."""
-    pixels = maps.flatten(1)
-    count = max(1, round(share * pixels.shape[1]))
-    return pixels.topk(count, dim=1).values.mean(dim=1)
+def image_score(maps: Tensor, share: float, counted: Tensor) -> Tensor:
+    """Mean of the highest `share` of each map's counted pixels (INP-Former: 0.01): [B,H,W], bool [B,H,W] → [B].
+
+    A map without any counted pixel is judged by all of them.
+    """
+    scores = []
+    for score_map, counts in zip(maps, counted, strict=True):
+        pixels = score_map[counts] if counts.any() else score_map.flatten()
+        scores.append(pixels.topk(max(1, round(share * pixels.numel()))).values.mean())
+    return torch.stack(scores)
+
+
+def measured_places(valid: Tensor, grid: tuple[int, int], least: float) -> Tensor:
+    """Pixels in patches of which at least the share `least` was measured: bool [B,H,W] → bool [B,H,W].
+
+    What was filled in says nothing about the part, so it must not raise an alarm by itself.
+    """
+    measured = functional.adaptive_avg_pool2d(valid[:, None].float(), grid) >= least
+    return functional.interpolate(measured.float(), size=valid.shape[-2:], mode="nearest")[:, 0] > 0

@@ -238,7 +238,7 @@ def _as_xyz(raster: Raster, path: Path) -> Floats:
             f"{path}: {_describe(raster)} where organised xyz is expected (three float channels in metres)",
             "pass the xyz file, or say that this is a depth image",
         )
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         xyz = raster.astype(np.float32)
     xyz[~np.isfinite(xyz).all(axis=2)] = 0
     if not (xyz[..., 2] > 0).any():
@@ -252,7 +252,7 @@ def _as_depth(raster: Raster, path: Path, unit: float) -> Floats:
             f"{path}: {_describe(raster)} where a depth image is expected (one channel, 16 bits or floats)",
             "pass the depth file, or say that this is an xyz file",
         )
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         depth = raster.astype(np.float32) if raster.dtype.kind == "f" else (raster * unit).astype(np.float32)
     depth[~(np.isfinite(depth) & (depth > 0))] = 0
     if not depth.any():

@@ -10,7 +10,7 @@ Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 _WINDOW = 5
-_ENOUGH = 0.5  # share of the window that must be measured for a mean; less may be one side of an edge
+_ENOUGH = 0.25  # share of the window that must be measured for a mean
 _JUMP = 10.0  # times the usual step between neighbours: more than that is an edge
 _NOWHERE = np.float32(1e9)
 

@@ -74,7 +74,8 @@ def fit_plane(
 
 def height_above(plane: Plane, xyz: npt.NDArray[np.float32], valid: Mask) -> npt.NDArray[np.float32]:
     """Float32 [H0,W0] metres above the plane, 0 where nothing was measured."""
-    return np.where(valid, _heights(plane, xyz.astype(np.float64)), 0).astype(np.float32)
+    points = np.where(valid[..., None], xyz, 0).astype(np.float64)
+    return np.where(valid, _heights(plane, points), 0).astype(np.float32)
 
 
 def _heights(plane: Plane, points: Doubles) -> Doubles:

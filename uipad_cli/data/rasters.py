@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,17 @@ ARRAY_CAP = 1024 * 1024 * 1024  # bytes
 
 _DEFLATE = (8, 32946)
 _COMPRESSIONS = (1, 5, 32773, *_DEFLATE)  # none, LZW, PackBits: others can grow without a bound
+
+_NPY_TROUBLE = (  # all that a damaged header has been seen to raise
+    ValueError,
+    TypeError,
+    SyntaxError,
+    TokenError,
+    OverflowError,
+    RecursionError,
+    EOFError,
+    MemoryError,
+)
 
 Raster = npt.NDArray[Any]
 
@@ -63,7 +75,7 @@ def read_npy(data: bytes, path: Path) -> Raster:
         if prod(shape) * dtype.itemsize != len(data) - stream.tell():
             raise damaged(path, f"its header promises {dtype} {list(shape)}, which is not what follows")
         array = np.load(BytesIO(data), allow_pickle=False)
-    except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, EOFError, MemoryError) as error:
+    except _NPY_TROUBLE as error:
         raise damaged(path, str(error)) from error
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]

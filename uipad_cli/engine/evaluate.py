@@ -24,10 +24,8 @@ from uipad_cli.methods.base import Method
 from uipad_cli.metrics.ranking import auroc, average_precision, f1_max
 from uipad_cli.metrics.region import pixel_metrics
 from uipad_cli.records import GOOD, Report, silent
+from uipad_cli.report.page import COLUMNS
 
-METRICS = (
-    "image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "aupro_30", "aupro_10", "aupro_05", "aupro_01",
-)  # fmt: skip
 SHEET_ROWS_PER_TYPE = 2
 
 
@@ -85,7 +83,7 @@ def document(results: Sequence[CategoryResult]) -> dict[str, object]:
 def mean_metrics(results: Sequence[CategoryResult]) -> dict[str, float | None]:
     """Plain mean over the categories, as the papers print it; None where a category has no value."""
     means: dict[str, float | None] = {}
-    for name in METRICS:
+    for name in COLUMNS:
         values = [result.metrics[name] for result in results]
         means[name] = None if None in values else float(np.mean([value for value in values if value is not None]))
     return means
@@ -96,7 +94,7 @@ def rows(results: Sequence[CategoryResult]) -> tuple[list[str], list[list[object
     body: list[list[object]] = [[result.record.category, *result.metrics.values()] for result in results]
     if len(results) > 1:
         body.append(["mean", *mean_metrics(results).values()])
-    return ["category", *(name.replace("_", " ") for name in METRICS)], body
+    return ["category", *COLUMNS.values()], body
 
 
 def _measure(record: Checkpoint, method: Method, pairs: Pairs, out: Path, report: Report) -> CategoryResult:
@@ -141,7 +139,7 @@ def _measure(record: Checkpoint, method: Method, pairs: Pairs, out: Path, report
     }
     unseen = 1 - float(np.mean([part.mean() for part in looked_at]))
     seconds = time.perf_counter() - began
-    ordered = {name: metrics[name] for name in METRICS}
+    ordered = {name: metrics[name] for name in COLUMNS}
     return CategoryResult(record, ordered, by_defect, counts, scores, unseen, seconds, out / "sheet.png")
 
 

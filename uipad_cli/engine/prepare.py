@@ -139,7 +139,8 @@ def _check_folders(source: Path, destination: Path) -> None:
 def _old_manifest(destination: Path, journal: Journal, chosen: Sequence[str], preparation: Preparation) -> Manifest:
     """What an earlier run has left, or an empty manifest. Raises UsageError where the two cannot live together."""
     if not (destination / MANIFEST).is_file():
-        if destination.is_dir() and any(destination.iterdir()) and not journal.exists:
+        left = [path for path in destination.glob("*") if not path.match(files.TEMPORARY)]
+        if left and not journal.exists:
             raise UsageError(f"{destination}: not empty, and not made by uipad prepare", "choose a new folder")
         return Manifest(uipad=__version__, preparation=preparation, categories={})
     old = prepared.read_manifest(destination)

@@ -32,7 +32,8 @@ class UIPADOptions(BaseModel):
     prototypes M · blocks per decoder · fusion Ψ · target of eq. 8: the detached fused feature (`fused`) or x̃
     (`prototypes`) · comparison: two groups or the single map · assignment in eq. 9, 10 · temperature τ of eq. 7 ·
     weights λ · centre: subtract each modality's mean before eq. 9 · tokens: share of places decoded per training step ·
-    blur in pixels of the framed image · top: share of pixels that make the image score · training.
+    blur in pixels of the framed image · top: share of pixels that make the image score · measured: least share
+    of a patch that the 3D sensor must have seen for it to count there · training.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +52,7 @@ class UIPADOptions(BaseModel):
     tokens: float = Field(default=0.25, gt=0, le=1)
     blur: float = Field(default=4.0, ge=0)
     top: float = Field(default=0.01, gt=0, le=1)
+    measured: float = Field(default=0.25, ge=0, le=1)
     training: Descent = Descent()
 
 
@@ -117,7 +119,8 @@ class UIPADMethod:
         maps = scoring.anomaly_map(
             seen.fused, seen.rebuilt, grid=self.encoder.grid, size=(height, width), sigma=self.options.blur
         ).cpu()
-        return Scores(maps, scoring.image_score(maps, self.options.top))
+        counted = scoring.measured_places(batch.valid.cpu(), self.encoder.grid, self.options.measured)
+        return Scores(maps, scoring.image_score(maps, self.options.top, counted))
 
     @torch.no_grad()
     def gauges(self, batch: Batch) -> dict[str, float]:

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from uipad_cli.data import files, mvtec3d
+from uipad_cli.data.framing import Framing
+from uipad_cli.data.geometry import HeightScale, Preparation, backproject
+from uipad_cli.data.pairs import Pairs, encode_height, load_mask, load_sample, to_batch
+from uipad_cli.errors import DataError
+from uipad_cli.records import Item
+
+WritePair = Callable[..., None]
+SCALE = HeightScale(low=0.0, high=0.04)
+FRAMING = Framing(resize=32, crop=28)
+
+
+@pytest.fixture
+def items(tmp_path: Path, write_pair: WritePair) -> list[Item]:
+    for number in range(5):
+        write_pair(tmp_path / "part" / "test" / "bent", f"{number:03}", mask=True, seed=number)
+    return mvtec3d.scan(tmp_path, "part", "test")
+
+
+def prepared_copy(item: Item, folder: Path) -> Item:
+    """The same pair as `uipad prepare` would write it."""
+    sample = load_sample(item, Preparation())
+    files.write_tiff(folder / "height.tiff", sample.height, {"unit": "m"})
+    files.write_png(folder / "valid.png", sample.valid.astype(np.uint8) * 255)
+    return replace(item, geometry=folder / "height.tiff", geometry_kind="height", valid=folder / "valid.png")
+
+
+class TestLoadSample:
+    def test_shapes_and_types(self, items: list[Item]) -> None:
+        sample = load_sample(items[0], Preparation())
+        assert (sample.rgb.shape, sample.rgb.dtype) == ((64, 64, 3), np.uint8)
+        assert (sample.height.shape, sample.height.dtype) == ((64, 64), np.float32)
+        assert (sample.valid.shape, sample.valid.dtype) == ((64, 64), np.bool_)
+        assert np.isfinite(sample.height).all()
+        assert sample.height.max() == pytest.approx(0.03, abs=2e-3)
+        assert 0.75 < sample.valid.mean() < 0.85
+
+    def test_prepared_is_bitwise_the_same(self, items: list[Item], tmp_path: Path) -> None:
+        raw = load_sample(items[0], Preparation())
+        again = load_sample(prepared_copy(items[0], tmp_path / "ready"), Preparation(plane="none"))
+        np.testing.assert_array_equal(raw.height.view(np.uint32), again.height.view(np.uint32))
+        np.testing.assert_array_equal(raw.valid, again.valid)
+        np.testing.assert_array_equal(raw.rgb, again.rgb)
+
+    def test_depth_goes_through_the_camera(self, items: list[Item], tmp_path: Path) -> None:
+        depth = (files.read_xyz(items[0].geometry)[..., 2] * 10_000).round().astype(np.uint16)
+        np.save(tmp_path / "depth.npy", depth)
+        item = replace(items[0], geometry=tmp_path / "depth.npy", geometry_kind="depth")
+        preparation = Preparation(unit=0.0001, focal=400.0, plane="none")
+        sample = load_sample(item, preparation)
+        xyz = backproject(files.read_depth(tmp_path / "depth.npy", unit=0.0001), 400.0)
+        np.testing.assert_array_equal(sample.height[sample.valid], -xyz[..., 2][sample.valid])
+
+    def test_sizes_that_differ_name_both_files(self, items: list[Item], tmp_path: Path) -> None:
+        files.write_png(tmp_path / "small.png", np.zeros((30, 40, 3), np.uint8))
+        with pytest.raises(DataError) as caught:
+            load_sample(replace(items[0], rgb=tmp_path / "small.png"), Preparation())
+        for part in ("small.png", "40 x 30", "000.tiff", "64 x 64"):
+            assert part in caught.value.message
+
+    def test_a_plane_that_cannot_be_fitted_names_the_file(self, items: list[Item], tmp_path: Path) -> None:
+        xyz = files.read_xyz(items[0].geometry)
+        xyz[:11], xyz[-11:], xyz[:, :11], xyz[:, -11:] = 0, 0, 0, 0
+        files.write_tiff(tmp_path / "cut.tiff", xyz)
+        item = replace(items[0], geometry=tmp_path / "cut.tiff")
+        with pytest.raises(DataError, match=r"cut\.tiff: only") as caught:
+            load_sample(item, Preparation())
+        assert "--plane none" in caught.value.cure
+        assert load_sample(item, Preparation(plane="none")).valid.any()
+
+    def test_colour_given_as_geometry(self, items: list[Item]) -> None:
+        for kind in ("xyz", "depth"):
+            with pytest.raises(DataError, match="8-bit colour png"):
+                load_sample(replace(items[0], geometry=items[0].rgb, geometry_kind=kind), Preparation())
+
+    def test_damaged_prepared_files(self, items: list[Item], tmp_path: Path) -> None:
+        item = prepared_copy(items[0], tmp_path)
+        with pytest.raises(DataError, match="mask of measured"):
+            load_sample(replace(item, valid=None), Preparation())
+        files.write_tiff(item.geometry, np.full((64, 64), np.nan, np.float32))
+        with pytest.raises(DataError, match="not finite"):
+            load_sample(item, Preparation())
+
+
+class TestLoadMask:
+    def test_masks(self, items: list[Item]) -> None:
+        mask = load_mask(items[0], (64, 64))
+        assert mask.sum() == 100
+        good = replace(items[0], defect="good", mask=None)
+        assert not load_mask(good, (3, 5)).any()
+        assert load_mask(good, (3, 5)).shape == (3, 5)
+
+    def test_a_defect_without_mask_and_a_mask_of_another_size(self, items: list[Item]) -> None:
+        with pytest.raises(DataError, match="no mask file"):
+            load_mask(replace(items[0], mask=None), (64, 64))
+        with pytest.raises(DataError, match="sizes differ"):
+            load_mask(items[0], (64, 65))
+
+
+class TestBatches:
+    def test_encoding(self) -> None:
+        encoded = encode_height(np.array([[0.0, 0.02, 0.04]], np.float32), SCALE)
+        assert encoded.shape == (3, 1, 3)
+        np.testing.assert_allclose(encoded[1], [[0, 0.5, 1]], atol=1e-6)
+
+    def test_shapes_types_and_ranges(self, items: list[Item]) -> None:
+        batch = to_batch([load_sample(item, Preparation()) for item in items[:2]], FRAMING, SCALE)
+        assert batch.rgb.shape == batch.geometry.shape == (2, 3, 28, 28)
+        assert batch.valid.shape == (2, 28, 28)
+        assert (batch.rgb.dtype, batch.geometry.dtype) == (torch.float32, torch.float32)
+        assert batch.valid.dtype == torch.bool
+        assert 0 <= batch.rgb.min() < batch.rgb.max() <= 1
+        assert batch.geometry.max() == pytest.approx(0.75, abs=0.05)
+        assert torch.equal(batch.geometry[:, 0], batch.geometry[:, 2])
+
+    def test_samples_of_different_sizes_share_a_batch(self, tmp_path: Path, write_pair: WritePair) -> None:
+        write_pair(tmp_path / "part" / "test" / "good", "a", size=40)
+        write_pair(tmp_path / "part" / "test" / "good", "b", size=90)
+        samples = [load_sample(item, Preparation()) for item in mvtec3d.scan(tmp_path, "part", "test")]
+        assert len(to_batch(samples, FRAMING, SCALE)) == 2
+
+    def test_pairs_iterate_again_and_in_order(self, items: list[Item]) -> None:
+        pairs = Pairs(items, Preparation(), FRAMING, SCALE, 2)
+        assert len(pairs) == 3
+        first, second = list(pairs), list(pairs)
+        assert [len(batch) for batch in first] == [2, 2, 1]
+        for one, other in zip(first, second, strict=True):
+            assert torch.equal(one.rgb, other.rgb)
+            assert torch.equal(one.geometry, other.geometry)
+        alone = torch.cat([batch.geometry for batch in replace(pairs, batch_size=1)])
+        assert torch.equal(alone, torch.cat([batch.geometry for batch in first]))
+        assert len(Pairs([], Preparation(), FRAMING, SCALE, 2)) == 0
+        with pytest.raises(ValueError, match="batch_size"):
+            replace(pairs, batch_size=0)
