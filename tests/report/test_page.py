@@ -137,7 +137,7 @@ def test_pictures_are_embedded_whole():
     for image, picture in zip(images, pictures, strict=True):
         kind, data = image["src"].split(",")
         assert kind == "data:image/png;base64"
-        assert base64.b64decode(data, validate=True) == picture.png
+        assert base64.b64decode(data, validate=True) == picture.image
         assert cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR).shape == (4, 6, 3)
 
 

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -154,13 +154,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_png(path: Path, array: npt.NDArray[np.uint8]) -> None:
     """Write uint8 [H0,W0] or RGB [H0,W0,3] losslessly. Raises ResourceError."""
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise ValueError(f"a PNG is written from uint8 [H,W] or [H,W,3], not {_describe(array)}")
-    image = array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
-    done, code = cv2.imencode(".png", image)
-    if not done:
-        raise ValueError(f"the PNG encoder refused {_describe(array)}")
-    write_bytes(path, code.tobytes())
+    write_bytes(path, _encode(".png", array, []))
+
+
+def write_jpeg(path: Path, array: npt.NDArray[np.uint8]) -> None:
+    """Write a picture for people, uint8 [H0,W0] or RGB [H0,W0,3]; never data. Raises ResourceError."""
+    write_bytes(path, _encode(".jpg", array, [cv2.IMWRITE_JPEG_QUALITY, 88]))
 
 
 def write_tiff(path: Path, array: npt.NDArray[Any], info: Mapping[str, Any] | None = None) -> None:
@@ -258,6 +257,16 @@ def _as_depth(raster: Raster, path: Path, unit: float) -> Floats:
     if not depth.any():
         raise DataError(f"{path}: every pixel is missing (no finite depth above 0)", "scan the part again")
     return depth
+
+
+def _encode(suffix: str, array: npt.NDArray[np.uint8], settings: Sequence[int]) -> bytes:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        raise ValueError(f"a {suffix} is written from uint8 [H,W] or [H,W,3], not {_describe(array)}")
+    image = array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
+    done, code = cv2.imencode(suffix, image, settings)
+    if not done:
+        raise ValueError(f"the {suffix} encoder refused {_describe(array)}")
+    return code.tobytes()
 
 
 def _describe(array: npt.NDArray[Any]) -> str:

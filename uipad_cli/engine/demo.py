@@ -16,7 +16,7 @@ from uipad_cli.records import Progress, Report, silent
 from uipad_cli.report.page import Picture, Section, build_page
 
 COUNTS = {"train": 16, "validation": 8, "test_good": 10, "test_per_defect": 4, "size": 320}
-SETTINGS = ("backbone=tiny", "options.training.epochs=60", "options.training.warmup_steps=20")
+SETTINGS = ("backbone=tiny", "options.training.epochs=40", "options.training.warmup_steps=10")
 PAGE = "index.html"
 SCENES_FILE = "scenes.json"
 
@@ -32,7 +32,7 @@ def demo(
     raw, ready, runs = out / "data", out / "prepared", out / "runs"
     for name in chosen:
         _render(raw, name, seed, report)
-    prepare(raw, ready, dataset="mvtec3d", categories=chosen, report=report)
+    prepare(raw, ready, dataset="mvtec3d", categories=chosen, report=report).raise_for_failures()
     results = []
     for name in chosen:
         report(Progress("note", 0, 0, note=f"category {name}"))

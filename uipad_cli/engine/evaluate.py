@@ -113,7 +113,7 @@ def _measure(record: Checkpoint, method: Method, pairs: Pairs, out: Path, report
     looked_at = [seen(record.config.framing, *mask.shape) for mask in masks]
     pixels = pixel_metrics(maps, masks, seen=looked_at)
 
-    files.write_png(out / "sheet.png", sheet(shown, record.calibration))
+    files.write_jpeg(out / "sheet.jpg", sheet(shown, record.calibration))
     _write_scores(out / "scores.csv", scores, record.calibration.threshold)
     good = [part.score for part in scores if part.defect == GOOD]
     by_defect = {
@@ -140,7 +140,7 @@ def _measure(record: Checkpoint, method: Method, pairs: Pairs, out: Path, report
     unseen = 1 - float(np.mean([part.mean() for part in looked_at]))
     seconds = time.perf_counter() - began
     ordered = {name: metrics[name] for name in COLUMNS}
-    return CategoryResult(record, ordered, by_defect, counts, scores, unseen, seconds, out / "sheet.png")
+    return CategoryResult(record, ordered, by_defect, counts, scores, unseen, seconds, out / "sheet.jpg")
 
 
 def _against(good: Sequence[float], bad: Sequence[float]) -> tuple[list[float], list[bool]]:

@@ -84,7 +84,7 @@ def _items(request: Request) -> list[Item]:
         for path in (request.rgb, request.depth):
             if not path.is_file():
                 raise DataError(f"{path}: no such file", "check the path")
-        _, kind = files.read_geometry(request.depth, unit=1.0, kind="auto")
+        kind = files.geometry_kind(request.depth)
         return [Item("", "", "unlabelled", request.rgb.stem, request.rgb, request.depth, kind)]
     if not request.rgb.is_dir():
         raise UsageError(

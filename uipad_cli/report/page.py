@@ -29,10 +29,10 @@ _WIDTH, _LANE = 720.0, 64.0  # drawing units of the score figure: its width and 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image for the page: what it shows, and the bytes of a PNG file."""
+    """An image for the page: what it shows, and the bytes of a PNG or JPEG file."""
 
     caption: str
-    png: bytes
+    image: bytes
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def build_page(
     environment.filters.update(percent=_percent, figures=_figures, bar=_bar_width, data_uri=_data_uri)
     for section in sections:
         for picture in section.pictures:
-            if not picture.png.startswith(b"\x89PNG\r\n\x1a\n"):
-                raise ValueError(f"picture {picture.caption!r} of {section.category} is no PNG file")
+            if _media_type(picture.image) is None:
+                raise ValueError(f"picture {picture.caption!r} of {section.category} is no PNG or JPEG file")
     return environment.get_template("page.html").render(
         title=title,
         notes=notes,
@@ -178,5 +178,10 @@ def _bar_width(share: float) -> str:
     return f"{100 * min(max(share, 0.0), 1.0):.1f}%"
 
 
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def _data_uri(image: bytes) -> str:
+    return f"data:{_media_type(image)};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def _media_type(image: bytes) -> str | None:
+    signatures = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+    return next((name for signature, name in signatures.items() if image.startswith(signature)), None)

@@ -1,0 +1,50 @@
+"""One small finished world, shared by the tests of the engine and of the command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from uipad_cli import config
+from uipad_cli.data import scenes
+from uipad_cli.engine.prepare import prepare
+from uipad_cli.engine.train import train
+
+SIZE = 112
+QUICK = [
+    "backbone=tiny",
+    "precision=fp32",
+    f"framing.resize={SIZE}",
+    f"framing.crop={SIZE}",
+    "batch=4",
+    "options.blocks=2",
+    "options.training.epochs=12",
+    "options.training.batch=4",
+    "options.training.warmup_steps=4",
+]
+
+
+@dataclass(frozen=True)
+class World:
+    raw: Path
+    prepared: Path
+    run: Path
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """Rendered pegs, prepared, and a run trained on them for a few steps."""
+    root = tmp_path_factory.mktemp("world")
+    made = World(root / "raw", root / "prepared", root / "run")
+    scenes.write(
+        made.raw, categories=["pegs"], train=6, validation=3, test_good=3, test_per_defect=1, size=SIZE, seed=1
+    )
+    prepare(made.raw, made.prepared, workers=1)
+    train(made.prepared, made.run, category="pegs", configuration=config.merge([], QUICK))
+    return made
+
+
+@pytest.fixture
+def quick():
+    """Settings of a training that takes a second."""
+    return list(QUICK)

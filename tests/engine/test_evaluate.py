@@ -1,0 +1,97 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from uipad_cli.data import files
+from uipad_cli.engine.evaluate import document, evaluate
+from uipad_cli.errors import DataError
+from uipad_cli.report.page import COLUMNS
+
+
+@pytest.fixture(scope="module")
+def results(world, tmp_path_factory):
+    return evaluate(world.run, world.prepared, out=tmp_path_factory.mktemp("eval"))
+
+
+def test_the_document_holds_every_figure_per_category_and_as_mean(results):
+    told = document(results)
+    pegs = told["categories"]["pegs"]
+    assert set(COLUMNS) <= set(pegs)
+    assert told["mean"] == {name: pegs[name] for name in COLUMNS}
+    assert set(pegs["by_defect"]) == {"red_round", "blue_square", "sunk", "stain", "scratch", "foreign_body"}
+    assert pegs["counts"]["good"] == 3
+    assert pegs["counts"]["regions"] >= 6
+    assert pegs["seconds"] > 0
+    assert all(0 <= pegs[name] <= 1 for name in COLUMNS)
+    json.dumps(told, allow_nan=False)
+
+
+def test_scores_and_verdicts_are_written_for_every_part(results):
+    path = results[0].sheet.parent / "scores.csv"
+    lines = list(csv.DictReader(path.open()))
+    assert len(lines) == 9
+    for line in lines:
+        above = float(line["score"]) > float(line["threshold"])
+        assert line["verdict"] == ("anomalous" if above else "good")
+    counts = results[0].counts
+    assert counts["false_alarms"] == sum(line["verdict"] == "anomalous" and line["defect"] == "good" for line in lines)
+    assert counts["missed"] == sum(line["verdict"] == "good" and line["defect"] != "good" for line in lines)
+    assert files.read_rgb(results[0].sheet).shape[0] > 1000
+
+
+def test_raw_and_prepared_data_give_the_same_figures(world, results, tmp_path):
+    raw = evaluate(world.run, world.raw, out=tmp_path)
+    assert raw[0].metrics == results[0].metrics
+    assert [part.score for part in raw[0].scores] == [part.score for part in results[0].scores]
+
+
+def test_scores_do_not_depend_on_labels(world, results, tmp_path):
+    """The same pairs under scrambled labels and masks score the same."""
+    raw = shutil.copytree(world.raw, tmp_path / "raw")
+    test = raw / "pegs" / "test"
+    (test / "stain").rename(test / "kept")
+    (test / "sunk").rename(test / "stain")
+    (test / "kept").rename(test / "sunk")
+    for mask in (test / "stain" / "gt").iterdir():
+        files.write_png(mask, np.full((112, 112), 255, np.uint8))
+    scrambled = evaluate(world.run, raw, out=tmp_path / "eval")
+    assert sorted(part.score for part in scrambled[0].scores) == sorted(part.score for part in results[0].scores)
+
+
+def test_a_folder_of_runs_gives_a_mean(world, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        (tmp_path / "runs" / name).symlink_to(world.run)
+    results = evaluate(tmp_path / "runs", world.prepared, out=tmp_path / "eval")
+    assert len(results) == 2
+    assert document(results)["mean"]["image_auroc"] == results[0].metrics["image_auroc"]
+
+
+def test_a_split_of_good_parts_only_has_no_image_figures(world, tmp_path):
+    raw = shutil.copytree(world.raw, tmp_path / "raw")
+    for folder in (raw / "pegs" / "test").iterdir():
+        if folder.name != "good":
+            shutil.rmtree(folder)
+    told = document(evaluate(world.run, raw, out=tmp_path / "eval"))
+    assert told["categories"]["pegs"]["image_auroc"] is None
+    assert told["mean"]["aupro_30"] is None
+
+
+def test_data_prepared_otherwise_is_refused(world, tmp_path):
+    other = shutil.copytree(world.prepared, tmp_path / "prepared")
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["preparation"]["plane"] = "none"
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="other settings"):
+        evaluate(world.run, other, out=tmp_path / "eval")
+
+
+def test_a_data_set_without_the_category_names_those_it_has(world, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(world.raw / "pegs", raw / "pgs")
+    with pytest.raises(DataError) as caught:
+        evaluate(world.run, raw, out=tmp_path / "eval")
+    assert "pgs" in caught.value.cure + caught.value.message
