@@ -12,6 +12,7 @@ from uipad_cli.engine.evaluate import CategoryResult, evaluate, mean_metrics
 from uipad_cli.engine.prepare import prepare
 from uipad_cli.engine.train import train
 from uipad_cli.engine.weights import UNTRAINED
+from uipad_cli.errors import UsageError
 from uipad_cli.records import Progress, Report, silent
 from uipad_cli.report.page import Picture, Section, build_page
 
@@ -33,22 +34,23 @@ def demo(
     for name in chosen:
         _render(raw, name, seed, report)
     prepare(raw, ready, dataset="mvtec3d", categories=chosen, report=report).raise_for_failures()
-    results = []
     for name in chosen:
         report(Progress("note", 0, 0, note=f"category {name}"))
         merged = config.merge([], SETTINGS, {"seed": seed, "device": device})
         train(ready, runs / name, category=name, configuration=merged, resume=True, report=report)
-        results += evaluate(runs / name, ready, out=out / "eval", device=device, report=report)
+    results = evaluate(runs, ready, out=out / "eval", device=device, report=report)
     page = out / PAGE
     files.write_bytes(page, _page(results, seed).encode())
     return results, page
 
 
 def _render(raw: Path, category: str, seed: int, report: Report) -> None:
-    """Write a category's scenes, unless an earlier call with the same settings has."""
+    """Write a category's scenes, unless an earlier call has. Raises UsageError where it had other settings."""
     made = raw / category / SCENES_FILE
     wanted = {"seed": seed, **COUNTS}
-    if made.is_file() and files.read_json(made) == wanted:
+    if made.is_file():
+        if files.read_json(made) != wanted:
+            raise UsageError(f"{raw.parent} holds a demo with another seed or other counts", "choose another --out")
         return
     scenes.write(raw, categories=[category], seed=seed, report=report, **COUNTS)
     files.write_json(made, wanted)
