@@ -17,7 +17,7 @@ def test_the_demo_makes_a_page_and_does_nothing_twice(tmp_path, small):
     out = tmp_path / "demo"
     results, page = demo.demo(out, categories=["pegs", "gear"])
     text = page.read_text()
-    assert [result.record.category for result in results] == ["pegs", "gear"]
+    assert [result.record.category for result in results] == ["gear", "pegs"]
     assert "untrained weights" in text
     assert "cross-modal" in text
     assert text.count("data:image/jpeg;base64") == 2

@@ -1,0 +1,1 @@
+complete --command uipad --no-files --arguments "(env _UIPAD_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) uipad)" --condition "env _UIPAD_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) uipad"
