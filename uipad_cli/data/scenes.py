@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from uipad_cli.data import scenes_circuit, scenes_flange, scenes_gear, scenes_keypad, scenes_pegs
-from uipad_cli.data.scenes_canvas import Streams, stable_key
-from uipad_cli.data.scenes_optics import Camera
-from uipad_cli.data.scenes_stage import Category, Shot, shoot
+from uipad_cli.data.rendering import circuit, flange, gear, keypad, pegs
+from uipad_cli.data.rendering.canvas import Streams, stable_key
+from uipad_cli.data.rendering.optics import Camera
+from uipad_cli.data.rendering.stage import Category, Shot, shoot
 from uipad_cli.errors import UsageError
 from uipad_cli.records import GOOD, Progress, Report, silent
 
@@ -34,21 +34,15 @@ class Scene:
 
 
 _CATEGORIES = {
-    "pegs": Category(
-        scenes_pegs.RIG, scenes_pegs.build, ("red_round", "blue_square", "sunk", "stain", "scratch", "foreign_body")
-    ),
-    "flange": Category(
-        scenes_flange.RIG, scenes_flange.build, ("ring_swap", "dent", "bump", "stain", "scratch", "hole")
-    ),
+    "pegs": Category(pegs.RIG, pegs.build, ("red_round", "blue_square", "sunk", "stain", "scratch", "foreign_body")),
+    "flange": Category(flange.RIG, flange.build, ("ring_swap", "dent", "bump", "stain", "scratch", "hole")),
     "keypad": Category(
-        scenes_keypad.RIG, scenes_keypad.build, ("wrong_key", "stuck_key", "dent", "fading", "scratch", "foreign_body")
+        keypad.RIG, keypad.build, ("wrong_key", "stuck_key", "dent", "fading", "scratch", "foreign_body")
     ),
-    "gear": Category(
-        scenes_gear.RIG, scenes_gear.build, ("wrong_bushing", "missing_rib", "dent", "stain", "broken_tooth", "hole")
-    ),
+    "gear": Category(gear.RIG, gear.build, ("wrong_bushing", "missing_rib", "dent", "stain", "broken_tooth", "hole")),
     "circuit": Category(
-        scenes_circuit.RIG,
-        scenes_circuit.build,
+        circuit.RIG,
+        circuit.build,
         ("ghost_chip", "bump", "fading", "missing_can", "scratch", "foreign_body"),
     ),
 }

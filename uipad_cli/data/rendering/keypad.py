@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from uipad_cli.data.scenes_canvas import MILLIMETRE, Canvas, Place, Streams, pick_swap
-from uipad_cli.data.scenes_optics import Rig
-from uipad_cli.data.scenes_shapes import box, circle, letter, print_text, stroke
-from uipad_cli.data.scenes_surfaces import mat, moulded
+from uipad_cli.data.rendering.canvas import MILLIMETRE, Canvas, Place, Streams, pick_swap
+from uipad_cli.data.rendering.optics import Rig
+from uipad_cli.data.rendering.shapes import box, circle, letter, print_text, stroke
+from uipad_cli.data.rendering.surfaces import mat, moulded
 
 RIG = Rig(distance=0.38, field=0.108, turn=np.radians(16), tilt=(1.8, 1.5), projector=np.radians(-10))
 

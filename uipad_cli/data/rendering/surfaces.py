@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from uipad_cli.data.scenes_canvas import MILLIMETRE, Canvas, Colour, FloatArray
+from uipad_cli.data.rendering.canvas import MILLIMETRE, Canvas, Colour, FloatArray
 
 
 def mat(canvas: Canvas, rng: np.random.Generator, colour: Colour) -> None:

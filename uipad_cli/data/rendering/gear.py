@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from uipad_cli.data.scenes_canvas import MILLIMETRE, Canvas, FloatArray, Place, Streams
-from uipad_cli.data.scenes_optics import Rig
-from uipad_cli.data.scenes_shapes import box, circle, print_text, ring, toothed, turned
-from uipad_cli.data.scenes_surfaces import mat, moulded
+from uipad_cli.data.rendering.canvas import MILLIMETRE, Canvas, FloatArray, Place, Streams
+from uipad_cli.data.rendering.optics import Rig
+from uipad_cli.data.rendering.shapes import box, circle, print_text, ring, toothed, turned
+from uipad_cli.data.rendering.surfaces import mat, moulded
 
 RIG = Rig(distance=0.45, field=0.112, turn=np.pi, tilt=(2.8, 0.6), projector=np.radians(-165))
 

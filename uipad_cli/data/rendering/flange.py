@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from uipad_cli.data.scenes_canvas import MILLIMETRE, Canvas, Place, Streams, pick_swap
-from uipad_cli.data.scenes_optics import Rig
-from uipad_cli.data.scenes_shapes import circle, print_text, ring
-from uipad_cli.data.scenes_surfaces import mat, spun_metal
+from uipad_cli.data.rendering.canvas import MILLIMETRE, Canvas, Place, Streams, pick_swap
+from uipad_cli.data.rendering.optics import Rig
+from uipad_cli.data.rendering.shapes import circle, print_text, ring
+from uipad_cli.data.rendering.surfaces import mat, spun_metal
 
 RIG = Rig(distance=0.42, field=0.112, turn=np.pi, tilt=(-1.6, 2.4), projector=np.radians(150))
 

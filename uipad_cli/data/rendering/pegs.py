@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from uipad_cli.data.scenes_canvas import MILLIMETRE, Canvas, Place, Streams
-from uipad_cli.data.scenes_optics import Rig
-from uipad_cli.data.scenes_shapes import box, circle, turned
-from uipad_cli.data.scenes_surfaces import mat, wood
+from uipad_cli.data.rendering.canvas import MILLIMETRE, Canvas, Place, Streams
+from uipad_cli.data.rendering.optics import Rig
+from uipad_cli.data.rendering.shapes import box, circle, turned
+from uipad_cli.data.rendering.surfaces import mat, wood
 
 RIG = Rig(distance=0.36, field=0.108, turn=np.radians(22), tilt=(2.2, -1.2), projector=np.radians(180))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from uipad_cli.data.scenes_canvas import FloatArray, smooth_noise
-from uipad_cli.data.scenes_optics import Camera
+from uipad_cli.data.rendering.canvas import FloatArray, smooth_noise
+from uipad_cli.data.rendering.optics import Camera
 
 _READ_NOISE = 0.003  # of full scale
 _SHOT_NOISE = 0.008  # of full scale, at full scale

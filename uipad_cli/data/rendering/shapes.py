@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from uipad_cli.data.scenes_canvas import Canvas, Colour, FloatArray
+from uipad_cli.data.rendering.canvas import Canvas, Colour, FloatArray
 
 # Poly-lines on a lattice of 5 x 7 points; each token is column and row.
 _GLYPHS = {

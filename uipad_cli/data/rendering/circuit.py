@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from uipad_cli.data.scenes_canvas import MILLIMETRE, Canvas, FloatArray, Place, Streams, pick_swap
-from uipad_cli.data.scenes_optics import Rig
-from uipad_cli.data.scenes_shapes import box, circle, letter, print_text, ring, stroke
-from uipad_cli.data.scenes_surfaces import mat
+from uipad_cli.data.rendering.canvas import MILLIMETRE, Canvas, FloatArray, Place, Streams, pick_swap
+from uipad_cli.data.rendering.optics import Rig
+from uipad_cli.data.rendering.shapes import box, circle, letter, print_text, ring, stroke
+from uipad_cli.data.rendering.surfaces import mat
 
 RIG = Rig(distance=0.34, field=0.104, turn=np.radians(14), tilt=(-2.0, -2.0), projector=np.radians(20))
 

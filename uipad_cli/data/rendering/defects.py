@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from uipad_cli.data.scenes_canvas import MILLIMETRE, Canvas, FloatArray, Place
+from uipad_cli.data.rendering.canvas import MILLIMETRE, Canvas, FloatArray, Place
 
 Strike = Callable[[Canvas, Place, np.random.Generator], None]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uipad_cli.data.scenes_canvas import Canvas, FloatArray
+from uipad_cli.data.rendering.canvas import Canvas, FloatArray
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from uipad_cli.data.scenes_canvas import Canvas, FloatArray, Place, Streams
-from uipad_cli.data.scenes_defects import SURFACE_DEFECTS, strike
-from uipad_cli.data.scenes_light import Light, normals, shade, sunlit
-from uipad_cli.data.scenes_optics import Camera, Pose, Rig, view
-from uipad_cli.data.scenes_sensor import photograph, scan
+from uipad_cli.data.rendering.canvas import Canvas, FloatArray, Place, Streams
+from uipad_cli.data.rendering.defects import SURFACE_DEFECTS, strike
+from uipad_cli.data.rendering.light import Light, normals, shade, sunlit
+from uipad_cli.data.rendering.optics import Camera, Pose, Rig, view
+from uipad_cli.data.rendering.sensor import photograph, scan
 
 _OVERSAMPLING = 1.25  # grid cells per pixel
 _REACH = 0.78  # half-width of the grid in fields of view: half the image's diagonal, and the part's shift

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from uipad_cli.data.scenes_canvas import FloatArray
+from uipad_cli.data.rendering.canvas import FloatArray
 
 Pixels = tuple[FloatArray, FloatArray]
 _ROUGH = 0.0004  # metres of depth between neighbours, from which a pixel is sampled more than once
