@@ -198,6 +198,15 @@ def test_a_device_that_is_not_there_exits_with_5(capsys, world, pair, tmp_path):
     assert "cuda:99" in err
 
 
+def test_missing_weights_exit_with_4_before_anything_is_made(capsys, world, tmp_path):
+    out = tmp_path / "r"
+    arguments = ["--category", "pegs", "--out", out, "--backbone", "tiny", "--weights", tmp_path / "gone.pth"]
+    code, _, err = call(capsys, "train", world.prepared, *arguments)
+    assert code == 4
+    assert "gone.pth" in err
+    assert not out.exists()
+
+
 def test_a_run_that_is_none_exits_with_4(capsys, pair, tmp_path):
     code, _, err = call(capsys, "infer", *pair, "--model", tmp_path, "--out", tmp_path / "o")
     assert code == 4

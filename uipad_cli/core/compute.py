@@ -20,3 +20,7 @@ class Compute:
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def training_autocast(self) -> AbstractContextManager[object]:
+        """As `autocast`, but float32 instead of float16, whose gradients vanish unless they are scaled."""
+        return nullcontext() if self.dtype == torch.float16 else self.autocast()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from uipad_cli.metrics.calibrate import map_range, threshold_from_good
 from uipad_cli.records import Progress, Report, silent
 
 RUN_FILE = "run.json"
+GAUGED_PAIRS = 4
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,9 @@ def train(
         return _finished(out, category, config, report)
     identity = {
         "category": category,
-        "config": config.model_dump(mode="json"),
+        "manifest": file_hash(data / prepared.MANIFEST),
         "weights": weights and file_hash(weights),
+        "config": config.model_dump(mode="json"),
     }
     saved = _enter(out, identity, resume)
 
@@ -116,7 +118,7 @@ def train(
         preparation=training.preparation,
         height_scale=training.scale,
         calibration=calibration,
-        gauges=method.gauges(next(iter(training))),
+        gauges=method.gauges(next(iter(replace(training, batch_size=GAUGED_PAIRS)))),
         training=facts,
         versions=versions(),
         sha256=save_run(out, method, loaded.encoder),

@@ -115,11 +115,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal. Raises WeightsError where it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})", "check the path") from error
     return digest.hexdigest()
 
 

@@ -91,7 +91,7 @@ class UIPADMethod:
             chosen = features[indices].to(self.compute.device, torch.float32)
             count = max(1, round(self.options.tokens * chosen.shape[3]))
             places = torch.randperm(chosen.shape[3], generator=generator)[:count].sort().values
-            with self.compute.autocast():
+            with self.compute.training_autocast():
                 seen = self.network(chosen[:, 0], chosen[:, 1], places.to(self.compute.device))
             return self._loss(_float(seen))
 
@@ -104,7 +104,7 @@ class UIPADMethod:
             samples=len(features), seed=self.seed, report=watch, resume=resume,
         )  # fmt: skip
         self.network.eval()
-        ratio = self.gauges(next(iter(batches)))["foreign_patch_ratio"]
+        ratio = self.gauges(_first(next(iter(batches)), 2))["foreign_patch_ratio"]
         if ratio < BLIND_RATIO:
             raise CollapseError(
                 f"the model is blind: a foreign patch scores {ratio:.2f} times the median", COLLAPSE_CURE
@@ -245,6 +245,10 @@ def _with_foreign_patch(batch: Batch) -> Batch:
     for image in (rgb, geometry):
         image[:, :, top : top + edge, left : left + edge] = checks
     return Batch(rgb, geometry, batch.valid)
+
+
+def _first(batch: Batch, count: int) -> Batch:
+    return Batch(batch.rgb[:count], batch.geometry[:count], batch.valid[:count])
 
 
 def _float(seen: Reconstruction) -> Reconstruction:
