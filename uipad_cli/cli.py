@@ -85,12 +85,13 @@ def prepare(
     plane: Annotated[str, typer.Option(help="Background plane: border, open3d, or none.")] = "border",
     unit: Annotated[float, typer.Option(min=1e-9, help="Metres per count of integer depth images.")] = 0.001,
     focal: Annotated[float | None, typer.Option(min=1.0, help="Focal length of depth images in pixels.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for every pair.")] = False,
     json: Json = False,
 ) -> None:
     """Turn raw pairs into a prepared copy: colour, height above the background plane, validity, ground truth."""
     from uipad_cli.engine import prepare as engine
 
-    with console.progress() as report:
+    with console.progress(every=verbose) as report:
         settings = engine.settings(plane=plane, unit=unit, focal=focal)
         summary = engine.prepare(
             src, dst, dataset=dataset, categories=category or (), preparation=settings, workers=workers, report=report

@@ -83,11 +83,14 @@ def _write(text: str) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Report]:
-    """A `Report` that draws a bar per task with rate and time left, or writes plain lines where nobody watches."""
+def progress(*, every: bool = False) -> Iterator[Report]:
+    """A `Report` that draws a bar per task with rate and time left, or writes plain lines where nobody watches.
+
+    every: a plain line for each step instead of one now and then.
+    """
     console = people()
-    if not console.is_terminal or os.environ.get("CI"):
-        yield _PlainReport().report
+    if every or not console.is_terminal or os.environ.get("CI"):
+        yield _PlainReport(0.0 if every else PLAIN_SECONDS).report
         return
     columns = (
         TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
@@ -116,7 +119,8 @@ class _BarReport:
 
 
 class _PlainReport:
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.started: dict[str, float] = {}
         self.printed: dict[str, float] = {}
         self.first: dict[str, int] = {}
@@ -129,7 +133,7 @@ class _PlainReport:
         started = self.started.setdefault(step.task, now)
         first = self.first.setdefault(step.task, step.done)
         last = step.done >= step.total
-        if not last and now - self.printed.get(step.task, started) < PLAIN_SECONDS:
+        if not last and now - self.printed.get(step.task, started) < self.seconds:
             return
         self.printed[step.task] = now
         # the first report starts the clock, so it does not count as work done since

@@ -2,6 +2,7 @@ import socket
 
 import pytest
 import safetensors.torch
+import timm
 import torch
 
 from uipad_cli.core import backbone
@@ -115,13 +116,14 @@ def test_a_download_that_fails_is_a_clear_error(monkeypatch):
     assert "\n" not in caught.value.message
 
 
-def test_cached_hub_weights_load_without_a_network(tmp_path, monkeypatch, state):
-    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
-    monkeypatch.setattr(weights, "hub_repository", lambda name: "timm/some")
+def test_hub_weights_that_are_on_this_machine_need_no_network(tmp_path, monkeypatch):
+    source = timm.create_model("vit_small_patch14_dinov2", img_size=SIZE)
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "model.safetensors")
     monkeypatch.setattr(weights, "cached_weights", lambda repository: tmp_path / "model.safetensors")
-    monkeypatch.setattr(weights, "TINY", "another name")
-    loaded = weights.load_encoder("tiny", None, SIZE)
-    assert (loaded.source, loaded.trained) == ("hub timm/some", True)
+    monkeypatch.setattr(weights, "hub_answers", lambda: pytest.fail("the network was asked"))
+    loaded = weights.load_encoder("dinov2-small", None, SIZE)
+    assert (loaded.source, loaded.trained) == ("hub timm/vit_small_patch14_dinov2.lvd142m", True)
+    assert torch.equal(loaded.encoder.vit.blocks[5].mlp.fc1.weight, source.blocks[5].mlp.fc1.weight)
 
 
 def test_an_unknown_backbone_names_near_ones():

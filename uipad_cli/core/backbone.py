@@ -92,11 +92,12 @@ def timm_name(name: str) -> str:
 
 
 def build_encoder(
-    name: str, image_size: int, *, pretrained: bool = False, weights: Mapping[str, Tensor] | None = None
+    name: str, image_size: int, *, pretrained: bool | str = False, weights: Mapping[str, Tensor] | None = None
 ) -> Encoder:
     """Build `tiny`, an alias or any timm ViT for square images of `image_size` pixels.
 
-    pretrained: fetch timm's weights from the hub (raises whatever the hub raises when it is out of reach).
+    pretrained: let timm load its weights, from the hub (raises whatever the hub raises when it is out of reach) or from
+    the hub's file of the given name that is already on this machine.
     weights: a full ViT state dict instead; position embeddings are resampled to the grid, a classifier head is left
     out, every other key must fit.
     Raises ValueError for a name that timm does not have, a model that is not a ViT, or keys that do not fit.
@@ -143,16 +144,20 @@ def _more(keys: list[str]) -> str:
     return f" and {len(keys) - 3} more" if len(keys) > 3 else ""
 
 
-def _create(name: str, image_size: int | None, pretrained: bool) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
+def _create(
+    name: str, image_size: int | None, pretrained: bool | str
+) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
     """The whole ViT and its colour statistics; image_size None keeps the model's own."""
     if name == TINY:
         return _tiny(image_size or 392), IMAGENET_MEAN, IMAGENET_STD
     full_name = timm_name(name)
     if not timm.is_model(full_name.split(".")[0]):
         raise ValueError(f"timm has no model {full_name!r}")
-    size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
+    options: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
+    if isinstance(pretrained, str):
+        options["pretrained_cfg_overlay"] = {"file": pretrained}
     try:
-        vit: Any = timm.create_model(full_name, pretrained=pretrained, num_classes=0, **size)
+        vit: Any = timm.create_model(full_name, pretrained=bool(pretrained), num_classes=0, **options)
     except TypeError as error:
         raise ValueError(f"{full_name} is not a vision transformer ({error})") from error
     if not all(hasattr(vit, part) for part in ("blocks", "patch_embed", "prune_intermediate_layers")):

@@ -24,7 +24,7 @@ from uipad_cli.core.backbone import ALIASES, TINY, Encoder, build_encoder, hub_r
 from uipad_cli.data.framing import Framing
 from uipad_cli.errors import UsageError, WeightsError
 
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+HUB_FILE = "model.safetensors"
 HUB_SECONDS = 5.0
 UNTRAINED = (
     "backbone 'tiny' has untrained weights (a fixed-seed initialisation): its scores show that everything runs, not "
@@ -60,19 +60,13 @@ def load_encoder(backbone: str, weights: Path | None, image_size: int) -> Loaded
     repository = hub_repository(backbone)
     if repository is None:
         raise WeightsError(f"timm knows no pretrained weights for {backbone}", "give them with --weights FILE")
-    cached = cached_weights(repository)
-    if cached is not None:
-        return LoadedEncoder(_fill(backbone, image_size, cached), f"hub {repository}", True)
     return LoadedEncoder(_from_hub(backbone, repository, image_size), f"hub {repository}", True)
 
 
 def cached_weights(repository: str) -> Path | None:
     """The hub's file of weights where an earlier download left it on this machine."""
-    for name in HUB_FILES:
-        found = huggingface_hub.try_to_load_from_cache(repository, name)
-        if isinstance(found, str):
-            return Path(found)
-    return None
+    found = huggingface_hub.try_to_load_from_cache(repository, HUB_FILE)
+    return Path(found) if isinstance(found, str) else None
 
 
 def hub_answers() -> bool:
@@ -152,10 +146,11 @@ def _from_hub(backbone: str, repository: str, image_size: int) -> Encoder:
         f"connect to the network once (the weights are kept in {constants.HF_HUB_CACHE}), or give a downloaded file "
         f"with --weights FILE; --backbone tiny needs no download"
     )
-    if not hub_answers():
+    cached = cached_weights(repository)
+    if cached is None and not hub_answers():
         raise WeightsError(f"no weights for backbone {backbone}: {repository} is not on this machine, no hub", ways_out)
     try:
-        return build_encoder(backbone, image_size, pretrained=True)
+        return build_encoder(backbone, image_size, pretrained=True if cached is None else str(cached))
     except Exception as error:  # whatever a download raises means the same to the user
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
