@@ -17,7 +17,7 @@ ALLOWED = {
     "render": set(),
     "core": set(),
     "metrics": set(),
-    "console": {"records"},
+    "console": {"errors", "records"},
     "config": {"errors"},
     "data": {"errors", "records"},
     "methods": {"errors", "records", "core"},

@@ -263,6 +263,23 @@ def test_a_bug_exits_with_1_and_shows_its_trace_only_when_asked(capsys, monkeypa
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("fault", "code"), [(OSError(28, "No space left on device"), 5), (MemoryError(), 5)])
+def test_what_the_machine_refuses_exits_with_5(capsys, monkeypatch, world, pair, fault, code):
+    def refuse(*arguments, **options):
+        raise fault
+
+    monkeypatch.setattr("uipad_cli.engine.infer.infer", refuse)
+    assert call(capsys, "infer", *pair, "--model", world.run)[0] == code
+
+
+def test_a_reader_that_stops_reading_is_no_fault():
+    command = f"{sys.executable} -m uipad_cli doctor --json | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 141
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
 def test_python_m_runs_the_program():
     done = subprocess.run([sys.executable, "-m", "uipad_cli", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("uipad ")

@@ -12,7 +12,15 @@ from typing import Annotated
 import typer
 
 from uipad_cli import __version__, console
-from uipad_cli.errors import EXIT_ANOMALOUS, EXIT_BUG, EXIT_INTERRUPT, Terminated, UipadError
+from uipad_cli.errors import (
+    EXIT_ANOMALOUS,
+    EXIT_BUG,
+    EXIT_INTERRUPT,
+    ResourceError,
+    StdoutClosed,
+    Terminated,
+    UipadError,
+)
 
 app = typer.Typer(
     name="uipad",
@@ -39,20 +47,28 @@ def main(argv: list[str] | None = None) -> int:
         app(args=arguments, prog_name="uipad")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except UipadError as fault:
+    except (Exception, KeyboardInterrupt) as fault:  # noqa: BLE001 - where a failure becomes an exit code
         if debug:
             traceback.print_exc()
+        return _explain(fault)
+    return 0
+
+
+def _explain(fault: BaseException) -> int:
+    """Tell people what went wrong; the exit code that says so to scripts."""
+    if isinstance(fault, StdoutClosed):
+        return fault.exit_code
+    if isinstance(fault, UipadError):
         console.error(fault.message, fault.cure)
         return fault.exit_code
-    except KeyboardInterrupt:
+    if isinstance(fault, KeyboardInterrupt):
         console.error("interrupted")
         return EXIT_INTERRUPT
-    except Exception as bug:  # noqa: BLE001 - the one place where a bug becomes an exit code
-        if debug:
-            traceback.print_exc()
-        console.error(f"a bug in uipad: {type(bug).__name__}: {bug}", "please report it with the output of --debug")
-        return EXIT_BUG
-    return 0
+    if isinstance(fault, OSError | MemoryError) or type(fault).__name__ == "OutOfMemoryError":
+        console.error(f"the machine refused: {fault or 'out of memory'}", "see `uipad doctor` for disk and memory")
+        return ResourceError.exit_code
+    console.error(f"a bug in uipad: {type(fault).__name__}: {fault}", "please report it with the output of --debug")
+    return EXIT_BUG
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import string
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,9 +25,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from uipad_cli.errors import StdoutClosed
 from uipad_cli.records import Progress, Report
 
 PLAIN_SECONDS = 10.0
+LETTERS = frozenset(string.ascii_letters)
 SHOWN_VALUES = ("loss", "effective_prototypes")
 
 
@@ -48,10 +51,11 @@ def note(text: str) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A small table for people; numbers to the right, a dash where there is nothing to say."""
+    """A small table for people; numbers to the right, words to the left, a dash where there is nothing to say."""
     grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for place, column in enumerate(columns):
-        grid.add_column(column, justify="left" if place == 0 else "right")
+        words = any(isinstance(row[place], str) and not set(str(row[place])).isdisjoint(LETTERS) for row in rows)
+        grid.add_column(column, justify="left" if words else "right")
     for row in rows:
         grid.add_row(*(escape(_cell(value)) for value in row))
     people().print(grid)
@@ -78,8 +82,12 @@ def verdict(value: Mapping[str, object]) -> None:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python flushes into it again at its end
+        raise StdoutClosed("stdout was closed by its reader") from error
 
 
 @contextmanager

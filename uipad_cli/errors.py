@@ -3,6 +3,7 @@
 EXIT_BUG = 1
 EXIT_ANOMALOUS = 10
 EXIT_INTERRUPT = 130
+EXIT_BROKEN_PIPE = 141
 EXIT_TERMINATED = 143
 
 
@@ -48,6 +49,12 @@ class PartialError(UipadError):
     """The work finished, but some items failed."""
 
     exit_code = 6
+
+
+class StdoutClosed(UipadError):
+    """Whoever read stdout has seen enough; nothing is wrong, so nothing is said."""
+
+    exit_code = EXIT_BROKEN_PIPE
 
 
 class Terminated(UipadError):

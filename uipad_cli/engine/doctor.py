@@ -70,7 +70,7 @@ def _programs() -> list[Finding]:
         except ImportError as error:
             found.append(Finding(name, "fails", f"cannot be imported ({error})", "pip install uipad again"))
         else:
-            found.append(Finding(name, "ok", str(getattr(module, "__version__", ""))))
+            found.append(Finding(name, "ok", str(getattr(module, "__version__", None) or _version(name) or "")))
     return found
 
 

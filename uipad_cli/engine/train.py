@@ -108,8 +108,6 @@ def train(
             raise
 
     method = _for_scoring(method, config, loaded)
-    calibration = _calibrate(method, training, validation, report)
-    facts = {"pairs": float(len(training.items)), "steps": float(recorder.done), **recorder.last}
     record = Checkpoint(
         category=category,
         config=config,
@@ -117,9 +115,9 @@ def train(
         backbone_trained=loaded.trained,
         preparation=training.preparation,
         height_scale=training.scale,
-        calibration=calibration,
+        calibration=_calibrate(method, training, validation, report),
         gauges=method.gauges(next(iter(replace(training, batch_size=GAUGED_PAIRS)))),
-        training=facts,
+        training={"pairs": float(len(training.items)), "steps": float(recorder.done), **recorder.last},
         versions=versions(),
         sha256=save_run(out, method, loaded.encoder),
     )
