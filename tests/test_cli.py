@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from uipad_cli.cli import main
-from uipad_cli.data import files
+from uipad_cli.data import files, scenes
 
 GOOD = "test/good"
 
@@ -127,6 +127,8 @@ def damaged_depth(kind, folder):
         files.write_tiff(path, np.full_like(xyz, np.nan))
     elif kind == "infinite everywhere":
         files.write_tiff(path, np.full_like(xyz, np.inf))
+    elif kind == "millimetres":
+        files.write_tiff(path, scenes.render("pegs", size=112).xyz * 1000)
     elif kind == "other size":
         files.write_tiff(path, np.ones((100, 112, 3), np.float32))
     elif kind == "truncated":
@@ -148,6 +150,7 @@ def damaged_depth(kind, folder):
         ("all missing", "all missing.tiff"),
         ("nan everywhere", "nan everywhere.tiff"),
         ("infinite everywhere", "infinite everywhere.tiff"),
+        ("millimetres", "same unit"),
         ("truncated", "truncated.tiff"),
         ("empty", "empty.tiff"),
         ("text", "text.tiff"),

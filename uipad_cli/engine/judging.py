@@ -13,11 +13,14 @@ import numpy.typing as npt
 
 from uipad_cli.data import choose_category, open_dataset, prepared
 from uipad_cli.data.framing import unframe
+from uipad_cli.data.geometry import HeightScale
 from uipad_cli.data.pairs import Pairs, load_sample, to_batch
 from uipad_cli.engine.checkpoint import Checkpoint
 from uipad_cli.errors import DataError, WeightsError
 from uipad_cli.methods.base import Method
 from uipad_cli.records import Item, Progress, Report, Sample
+
+IMPOSSIBLE = 20.0  # times the usual height
 
 OnError = Callable[[Item, DataError], None]
 
@@ -61,12 +64,25 @@ def judge(
 
 def _read(item: Item, pairs: Pairs, on_error: OnError | None) -> Sample | None:
     try:
-        return load_sample(item, pairs.preparation)
+        sample = load_sample(item, pairs.preparation)
+        _check_unit(item, sample, pairs.scale)
+        return sample
     except DataError as error:
         if on_error is None:
             raise
         on_error(item, error)
         return None
+
+
+def _check_unit(item: Item, sample: Sample, scale: HeightScale) -> None:
+    """Raise DataError for heights that no part of the category can have: metres taken for millimetres, say."""
+    usual = max(abs(scale.low), abs(scale.high))
+    here = float(np.quantile(np.abs(sample.height[sample.valid]), 0.99))
+    if here > IMPOSSIBLE * usual:
+        raise DataError(
+            f"{item.geometry}: heights of {here:.3g} m, where the parts learned from have {usual:.3g} m",
+            "is it the same sensor and the same unit? float images are metres, integer ones take `prepare --unit`",
+        )
 
 
 def pairs_of(record: Checkpoint, items: Sequence[Item]) -> Pairs:
