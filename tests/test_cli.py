@@ -1,6 +1,7 @@
 """The program as scripts see it: streams, exit codes, and one clear error for every kind of bad input."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,6 @@ import pytest
 
 from uipad_cli.cli import main
 from uipad_cli.data import files, scenes
-
-GOOD = "test/good"
 
 
 @pytest.fixture
@@ -177,6 +176,62 @@ def test_a_few_nan_and_infinite_points_are_missing_points_and_not_an_error(capsy
     assert np.isfinite(json.loads(out)["score"])
 
 
+def test_results_never_overwrite_their_inputs(capsys, world, pair, tmp_path):
+    for source, name in zip(pair, ("000.png", "000.tiff"), strict=True):
+        shutil.copy(source, tmp_path / name)
+    before = [(tmp_path / name).read_bytes() for name in ("000.png", "000.tiff")]
+    arguments = [tmp_path / "000.png", tmp_path / "000.tiff", "--model", world.run, "--out", tmp_path]
+    assert call(capsys, "infer", *arguments)[0] == 0
+    assert [(tmp_path / name).read_bytes() for name in ("000.png", "000.tiff")] == before
+    heat = tmp_path / "000_heat.png"
+    assert call(capsys, "heatmap", tmp_path / "000_map.tiff", "--rgb", heat, "--out", tmp_path)[0] == 2
+
+
+def test_the_unit_of_a_depth_image_can_be_said(capsys, world, tmp_path):
+    scene = scenes.render("pegs", size=112)
+    files.write_png(tmp_path / "rgb.png", scene.rgb)
+    scores = []
+    for unit in (0.001, 0.0002):
+        counts = np.round(scene.xyz[..., 2] / unit).astype(np.uint16)
+        path = tmp_path / f"depth{unit}.png"
+        path.write_bytes(cv2.imencode(".png", counts)[1].tobytes())
+        arguments = [
+            tmp_path / "rgb.png",
+            path,
+            "--model",
+            world.run,
+            "--out",
+            tmp_path / "o",
+            "--unit",
+            unit,
+            "--json",
+        ]
+        code, out, _ = call(capsys, "infer", *arguments)
+        assert code == 0
+        scores.append(json.loads(out)["score"])
+    assert scores[0] == pytest.approx(scores[1], rel=0.3)
+
+
+def test_json_reaches_a_file_while_people_watch_a_terminal(world, pair, tmp_path):
+    code = (
+        "import pty, sys, os\n"
+        "pid, fd = pty.fork()\n"
+        "if pid == 0:\n"
+        f"    os.dup2(os.open({str(tmp_path / 'v.json')!r}, os.O_WRONLY | os.O_CREAT), 1)\n"
+        "    from uipad_cli.cli import main\n"
+        f"    sys.exit(main(['infer', {str(pair[0])!r}, {str(pair[1])!r}, '--model', {str(world.run)!r},"
+        f" '--out', {str(tmp_path / 'o')!r}, '--json']))\n"
+        "try:\n"
+        "    while os.read(fd, 4096): pass\n"
+        "except OSError: pass\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    done = subprocess.run([sys.executable, "-c", code], check=False, env=environment)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "v.json").read_text())["verdict"] in ("good", "anomalous")
+
+
 def test_usage_faults_exit_with_2(capsys, world, pair, tmp_path):
     for arguments in (
         ["infer"],
@@ -228,16 +283,16 @@ def test_a_heat_map_of_a_map(capsys, world, pair, tmp_path):
     path = json.loads(out)["map"]
     code, _, _ = call(capsys, "heatmap", path, "--rgb", pair[0], "--out", tmp_path / "h")
     assert code == 0
-    drawn = files.read_rgb(tmp_path / "h" / "000.png")
+    drawn = files.read_rgb(tmp_path / "h" / "000_heat.png")
     assert np.array_equal(drawn, files.read_rgb(Path(json.loads(out)["heatmap"])))
     assert call(capsys, "heatmap", path, "--out", tmp_path / "plain")[0] == 0
-    assert not np.array_equal(files.read_rgb(tmp_path / "plain" / "000.png"), drawn)
+    assert not np.array_equal(files.read_rgb(tmp_path / "plain" / "000_heat.png"), drawn)
 
 
 def test_a_bare_float_tiff_can_be_drawn_and_a_blank_one_not(capsys, tmp_path):
     files.write_tiff(tmp_path / "m.tiff", np.random.default_rng(0).random((20, 30)).astype(np.float32))
     assert call(capsys, "heatmap", tmp_path / "m.tiff", "--out", tmp_path / "h")[0] == 0
-    assert cv2.imread(str(tmp_path / "h" / "m.png")).shape == (20, 30, 3)
+    assert cv2.imread(str(tmp_path / "h" / "m_heat.png")).shape == (20, 30, 3)
     files.write_tiff(tmp_path / "b.tiff", np.full((20, 30), np.nan, np.float32))
     assert call(capsys, "heatmap", tmp_path / "b.tiff", "--out", tmp_path / "h")[0] == 3
 

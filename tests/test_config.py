@@ -60,6 +60,9 @@ def test_yaml_reads_what_people_mean(text, value):
         ("steps: !!python/object/apply:os.system ['true']\n", "a.yaml:1"),
         ("[" * 20000, "not valid YAML"),
         ("inner: 5\n", "inner"),
+        ("a: &a {b: 1}\nc: *a\n", "a.yaml:2: references"),
+        ("a: &a {b: *a}\n", "references"),
+        ("[1, 2]: 3\n", "a key must be a word"),
     ],
 )
 def test_faults_name_file_line_and_key(tmp_path, text, told):

@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto scores in fp32 on a CPU.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto scores in fp32.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, and nothing else there.")]
 Categories = Annotated[list[str] | None, typer.Option("--category", help="Only this category; repeatable.")]
 
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         app(args=arguments, prog_name="uipad")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except (Exception, KeyboardInterrupt) as fault:  # noqa: BLE001 - where a failure becomes an exit code
+    except (Exception, KeyboardInterrupt, Terminated) as fault:  # noqa: BLE001 - where a failure becomes an exit code
         if debug:
             traceback.print_exc()
         return _explain(fault)
@@ -58,13 +58,14 @@ def _explain(fault: BaseException) -> int:
     """Tell people what went wrong; the exit code that says so to scripts."""
     if isinstance(fault, StdoutClosed):
         return fault.exit_code
-    if isinstance(fault, UipadError):
+    if isinstance(fault, UipadError | Terminated):
         console.error(fault.message, fault.cure)
         return fault.exit_code
     if isinstance(fault, KeyboardInterrupt):
         console.error("interrupted")
         return EXIT_INTERRUPT
-    if isinstance(fault, OSError | MemoryError) or type(fault).__name__ == "OutOfMemoryError":
+    no_memory = type(fault).__name__ == "OutOfMemoryError" or "not enough memory" in str(fault)  # torch's own
+    if isinstance(fault, OSError | MemoryError) or no_memory:
         console.error(f"the machine refused: {fault or 'out of memory'}", "see `uipad doctor` for disk and memory")
         return ResourceError.exit_code
     console.error(f"a bug in uipad: {type(fault).__name__}: {fault}", "please report it with the output of --debug")
@@ -183,6 +184,9 @@ def infer(
     depth: Annotated[Path | None, typer.Argument(help="Depth image or organised xyz of the same part.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for maps and heat maps.")] = Path("uipad-results"),
     threshold: Annotated[float | None, typer.Option(help="Alarm above this score, not the run's own.")] = None,
+    unit: Annotated[
+        float | None, typer.Option(min=1e-9, help="Metres per count of integer depth images; default the run's.")
+    ] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 when a part is anomalous.")] = False,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -193,7 +197,7 @@ def infer(
 
     show = console.data_line if json else console.verdict
     with console.progress() as report:
-        request = engine.Request(rgb, depth, model, out, threshold, device, precision)
+        request = engine.Request(rgb, depth, model, out, threshold, device, precision, unit)
         outcome = engine.infer(request, tell=show, report=report)
     outcome.raise_for_failures()
     raise typer.Exit(EXIT_ANOMALOUS if exit_code and outcome.anomalous else 0)

@@ -104,7 +104,8 @@ def progress(*, every: bool = False) -> Iterator[Report]:
         TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}"),
     )  # fmt: skip
-    with Bars(*columns, console=console) as bars:
+    # stdout belongs to the JSON: rich must not move it to the console of people
+    with Bars(*columns, console=console, redirect_stdout=False) as bars:
         yield _BarReport(bars).report
 
 

@@ -57,7 +57,12 @@ class StdoutClosed(UipadError):
     exit_code = EXIT_BROKEN_PIPE
 
 
-class Terminated(UipadError):
-    """SIGTERM arrived and was obeyed after the work at hand was saved."""
+class Terminated(BaseException):
+    """SIGTERM arrived; like KeyboardInterrupt it passes every handler of failures."""
 
     exit_code = EXIT_TERMINATED
+
+    def __init__(self, message: str, cure: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.cure = cure

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # this module is imported by the command line, which must sta
     from torch import Tensor
 
 GOOD = "good"
+UNLABELLED = "unlabelled"
 
 GeometryKind = Literal["xyz", "depth", "height"]
 

@@ -95,7 +95,24 @@ def test_weights_that_do_not_fit_are_named(change, told):
     assert told in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "no_such_model"])
+def test_weights_of_another_patch_size_are_refused():
+    state = dict(backbone._tiny(56).state_dict())
+    state["patch_embed.proj.weight"] = torch.zeros(192, 3, 16, 16)
+    with pytest.raises(ValueError, match=r"patch_embed\.proj\.weight is"):
+        backbone.build_encoder("tiny", 56, weights=state)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "no_such_model",
+        "vit_small_r26_s32_224",
+        "samvit_base_patch16",
+        "hiera_tiny_224",
+        "vit_base_patch14_dinov2.nonsense",
+    ],
+)
 def test_what_is_no_vit_is_refused(name):
     with pytest.raises(ValueError, match=name):
         backbone.build_encoder(name, 56)

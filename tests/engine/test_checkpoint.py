@@ -69,6 +69,8 @@ def test_another_version_says_who_wrote_it(copy):
         (lambda content: content["config"]["options"].update(stray=1), "stray"),
         (lambda content: content["config"]["options"].update(prototypes=5), "queries"),
         (lambda content: content.update(extra=1), "extra"),
+        (lambda content: content["config"].update(backbone="vit_base_patch14_dinov2.nonsense"), "nonsense"),
+        (lambda content: content.update(version=2, versions=[1]), "unknown"),
     ],
 )
 def test_a_record_that_does_not_fit_is_refused(copy, edit, told):

@@ -1,13 +1,14 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from uipad_cli.data import files
-from uipad_cli.engine.evaluate import document, evaluate
-from uipad_cli.errors import DataError
+from uipad_cli.engine.evaluate import document, evaluate, mean_metrics
+from uipad_cli.errors import DataError, UsageError
 from uipad_cli.report.page import COLUMNS
 
 
@@ -61,13 +62,19 @@ def test_scores_do_not_depend_on_labels(world, results, tmp_path):
     assert sorted(part.score for part in scrambled[0].scores) == sorted(part.score for part in results[0].scores)
 
 
-def test_a_folder_of_runs_gives_a_mean(world, tmp_path):
+def test_two_runs_of_one_category_do_not_mix(world, tmp_path):
     for name in ("a", "b"):
         (tmp_path / "runs").mkdir(exist_ok=True)
         (tmp_path / "runs" / name).symlink_to(world.run)
-    results = evaluate(tmp_path / "runs", world.prepared, out=tmp_path / "eval")
-    assert len(results) == 2
-    assert document(results)["mean"]["image_auroc"] == results[0].metrics["image_auroc"]
+    with pytest.raises(UsageError, match="two runs of category pegs"):
+        evaluate(tmp_path / "runs", world.prepared, out=tmp_path / "eval")
+
+
+def test_the_mean_is_the_plain_mean_of_the_categories(results):
+    other = replace(results[0], metrics=dict.fromkeys(COLUMNS, 0.25))
+    mean = mean_metrics([results[0], other])
+    for name in COLUMNS:
+        assert mean[name] == pytest.approx((results[0].metrics[name] + 0.25) / 2)
 
 
 def test_a_split_of_good_parts_only_has_no_image_figures(world, tmp_path):

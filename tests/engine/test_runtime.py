@@ -8,7 +8,7 @@ from uipad_cli.engine import runtime
 from uipad_cli.errors import ResourceError, Terminated, UsageError
 
 
-def test_scores_on_a_cpu_are_float32_and_training_takes_what_the_hardware_has(monkeypatch):
+def test_scores_are_float32_and_training_takes_what_the_hardware_has(monkeypatch):
     for fast, trained in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(runtime, "has_bf16", lambda device, fast=fast: fast)
         assert runtime.choose_compute("cpu", "auto", "score").dtype == torch.float32

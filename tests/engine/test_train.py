@@ -11,7 +11,7 @@ import safetensors.torch
 from uipad_cli import config
 from uipad_cli.engine import checkpoint
 from uipad_cli.engine.train import RUN_FILE, train
-from uipad_cli.errors import DataError, UsageError
+from uipad_cli.errors import DataError, UipadError, UsageError
 from uipad_cli.methods.base import CollapseError
 from uipad_cli.records import Progress
 
@@ -94,6 +94,30 @@ def test_sigterm_saves_and_exits_143(world, tmp_path, quick):
     assert "--resume" in told
     assert "Traceback" not in told
     assert int(safetensors.torch.load_file(out / "training.safetensors")["step"]) >= 1
+
+
+def test_a_stop_after_the_last_step_loses_nothing(world, tmp_path, quick):
+    out = tmp_path / "run"
+
+    def stop_at_calibration(progress: Progress):
+        if progress.task == "calibrate":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(world, out, quick, report=stop_at_calibration)
+    assert int(safetensors.torch.load_file(out / "training.safetensors")["step"]) == 12
+    summary = run(world, out, quick, resume=True)
+    assert summary.record.training == checkpoint.read_record(world.run).training
+    assert (out / "method.safetensors").read_bytes() == (world.run / "method.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("wrong", ["device=cuda:99", "backbone=dinov2-small"])
+def test_a_start_that_fails_leaves_the_folder_free(world, tmp_path, quick, wrong, monkeypatch):
+    monkeypatch.setattr("uipad_cli.engine.weights.cached_weights", lambda repository: None)
+    monkeypatch.setattr("uipad_cli.engine.weights.hub_answers", lambda: False)
+    with pytest.raises(UipadError):
+        run(world, tmp_path / "run", [*quick, wrong])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_folder_is_not_overwritten(world, quick):

@@ -85,6 +85,10 @@ def test_the_same_seed_gives_the_same_method_and_another_does_not(fitted):
     torch.manual_seed(99)
     again.fit(GOOD, silent)
     assert torch.equal(again.score(GOOD[0]).map, method.score(GOOD[0]).map)
+    if method.state():
+        other = build(name, seed=1)
+        other.fit(GOOD, silent)
+        assert any(not torch.equal(value, other.state()[key]) for key, value in method.state().items())
 
 
 def test_state_and_restore_give_the_identical_map(fitted):

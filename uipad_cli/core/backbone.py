@@ -104,6 +104,9 @@ def build_encoder(
     """
     vit, mean, std = _create(name, image_size, pretrained)
     if weights is not None:
+        kernel = "patch_embed.proj.weight"  # the filter below would resample another patch size without a word
+        if kernel in weights:
+            check_state({kernel: vit.state_dict()[kernel]}, {kernel: weights[kernel]})
         if isinstance(vit, VisionTransformer) and "pos_embed" in weights:
             weights = checkpoint_filter_fn(dict(weights), vit)
         weights = {key: value for key, value in weights.items() if not key.startswith(CLASSIFIER_PARTS)}
@@ -158,10 +161,17 @@ def _create(
         options["pretrained_cfg_overlay"] = {"file": pretrained}
     try:
         vit: Any = timm.create_model(full_name, pretrained=bool(pretrained), num_classes=0, **options)
-    except TypeError as error:
-        raise ValueError(f"{full_name} is not a vision transformer ({error})") from error
-    if not all(hasattr(vit, part) for part in ("blocks", "patch_embed", "prune_intermediate_layers")):
-        raise ValueError(f"{full_name} is not a vision transformer: it has no patch grid with blocks")
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"{full_name} is not a plain vision transformer ({error})") from error
+    except RuntimeError as error:
+        if "pretrained" not in str(error):
+            raise
+        raise ValueError(f"timm has no weights {full_name!r} ({error})") from error
+    parts = ("blocks", "patch_embed", "prune_intermediate_layers", "pretrained_cfg")
+    if not all(hasattr(vit, part) for part in parts) or not hasattr(vit.patch_embed, "grid_size"):
+        raise ValueError(f"{full_name} is not a plain vision transformer: it has no patch grid with blocks")
+    if hasattr(vit.patch_embed, "backbone"):
+        raise ValueError(f"{full_name} does not cut the image into patches by itself: a hybrid cannot be used")
     return vit, tuple(vit.pretrained_cfg["mean"]), tuple(vit.pretrained_cfg["std"])
 
 

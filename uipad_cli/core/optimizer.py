@@ -44,6 +44,6 @@ class StableAdamW(Optimizer):
         torch.maximum(state["second_max"], state["second"], out=state["second_max"])
 
         scale = (state["second_max"] / (1 - betas[1] ** step)).sqrt().add_(eps)
-        excess = float((gradient / scale).square().mean().sqrt())
+        excess = (gradient / scale).square().mean().sqrt().clamp(min=1.0)  # stays on the device
         parameter.mul_(1 - lr * decay)
-        parameter.addcdiv_(state["first"], scale, value=-lr / max(1.0, excess) / (1 - betas[0] ** step))
+        parameter.addcdiv_(state["first"], scale * excess, value=-lr / (1 - betas[0] ** step))

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -136,17 +136,24 @@ def read_bytes(path: Path, cap: int = BYTE_CAP) -> bytes:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write all or nothing: a temporary file beside `path`, flushed to disk, then renamed. Raises ResourceError."""
+    """Write all or nothing. Raises ResourceError."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(data), len(data))
+
+
+def write_atomically(path: Path, write: Callable[[Path], object], size: int) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to disk, then rename it. Raises ResourceError.
+
+    size: bytes that will be written, for the message when they find no room.
+    """
     temporary = path.parent / TEMPORARY.replace("*", secrets.token_hex(6))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
+        write(temporary)
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise _unwritable(path, len(data), error) from error
+        raise _unwritable(path, size, error) from error
     finally:
         with suppress(OSError):  # gone already after a successful rename
             temporary.unlink()

@@ -6,9 +6,7 @@ from pathlib import Path
 
 from uipad_cli.data import choose_category, mvtec3d
 from uipad_cli.data.layout import leaf, own_name, subfolders
-from uipad_cli.records import Item
-
-UNLABELLED = "unlabelled"
+from uipad_cli.records import UNLABELLED, Item
 
 
 def recognise(root: Path) -> bool:

@@ -62,25 +62,33 @@ class RunConfig(BaseModel):
 
 
 class Calibration(BaseModel):
-    """What good parts alone say about scores: the threshold, and the range of quiet maps."""
+    """What good parts alone say about scores, computed in `precision`: the threshold, and the range of quiet maps."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     threshold: float
     source: str
     samples: int
+    precision: str
     map_low: float
     map_high: float
 
 
-class Checkpoint(BaseModel):
-    """The record of a finished run (checkpoint.json)."""
+class Claim(BaseModel):
+    """Which parts a run learns from, and the weights it was given: hashes of the manifest's entry and of the file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    category: str
+    data_sha256: str
+    weights_sha256: str | None
+
+
+class Checkpoint(Claim):
+    """The record of a finished run (checkpoint.json)."""
+
     format: str = FORMAT
     version: int = VERSION
-    category: str
     config: RunConfig
     backbone_source: str
     backbone_trained: bool
@@ -118,10 +126,18 @@ def versions() -> dict[str, str]:
     }
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write tensors atomically; returns the file's SHA-256."""
-    files.write_bytes(path, safetensors.torch.save({name: value.contiguous() for name, value in tensors.items()}))
-    return file_hash(path)
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors atomically, without a second copy in memory. Raises ResourceError."""
+    whole = {name: value.contiguous() for name, value in tensors.items()}
+    size = sum(value.nbytes for value in whole.values())
+
+    def write(temporary: Path) -> None:
+        try:
+            safetensors.torch.save_file(whole, temporary)
+        except SafetensorError as error:  # its words for a full disk
+            raise OSError(str(error)) from error
+
+    files.write_atomically(path, write, size)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -134,10 +150,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 def save_run(folder: Path, method: Method, encoder: Encoder) -> dict[str, str]:
     """Write what a method and its backbone hold; returns the hashes for the record, which is written after."""
-    return {
-        METHOD_FILE: save_tensors(folder / METHOD_FILE, method.state()),
-        BACKBONE_FILE: save_tensors(folder / BACKBONE_FILE, encoder.vit.state_dict()),
-    }
+    save_tensors(folder / METHOD_FILE, method.state())
+    save_tensors(folder / BACKBONE_FILE, encoder.vit.state_dict())
+    return {name: file_hash(folder / name) for name in (METHOD_FILE, BACKBONE_FILE)}
 
 
 def find_runs(path: Path) -> list[Path]:
@@ -162,7 +177,8 @@ def read_record(folder: Path) -> Checkpoint:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise WeightsError(f"{path}: not a uipad checkpoint", "give the folder that `uipad train --out` made")
     if content.get("version") != VERSION:
-        written_by = (content.get("versions") or {}).get("uipad", "unknown")
+        programs = content.get("versions")
+        written_by = programs.get("uipad", "unknown") if isinstance(programs, dict) else "unknown"
         raise WeightsError(
             f"{path}: checkpoint version {content.get('version')}, written by uipad {written_by}; "
             f"uipad {__version__} reads version {VERSION}",
@@ -191,6 +207,10 @@ def load_run(folder: Path, compute: Compute) -> tuple[Checkpoint, Method]:
         encoder.vit.load_state_dict(state)
         method = build_method(record.config, encoder, compute)
         method.restore(load_tensors(folder / METHOD_FILE))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        raise WeightsError(f"{folder / RECORD}: options.{key}: {fault['msg']}", TRAIN_AGAIN) from error
     except (ValueError, UsageError) as error:
         raise WeightsError(f"{folder}: the checkpoint does not fit this uipad ({error})", TRAIN_AGAIN) from error
     return record, method

@@ -19,7 +19,7 @@ from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
 from uipad_cli.engine.judging import Judged, judge, split_pairs
 from uipad_cli.engine.pictures import sheet
 from uipad_cli.engine.runtime import choose_compute
-from uipad_cli.errors import DataError
+from uipad_cli.errors import DataError, UsageError
 from uipad_cli.methods.base import Method
 from uipad_cli.metrics.ranking import auroc, average_precision, f1_max
 from uipad_cli.metrics.region import pixel_metrics
@@ -62,9 +62,11 @@ def evaluate(
     """
     compute = choose_compute(device, precision, "score")
     out = out or run / "eval"
-    results = []
+    results: list[CategoryResult] = []
     for folder in find_runs(run):
         record, method = load_run(folder, compute)
+        if any(result.record.category == record.category for result in results):
+            raise UsageError(f"{run} holds two runs of category {record.category}", "evaluate them one by one")
         pairs = split_pairs(record, data, "test")
         results.append(_measure(record, method, pairs, out / record.category, report))
     files.write_json(out / "metrics.json", document(results))

@@ -15,7 +15,7 @@ from uipad_cli.engine.pictures import heat_overlay, sheet
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.metrics.calibrate import map_range
-from uipad_cli.records import Report, silent
+from uipad_cli.records import UNLABELLED, Report, silent
 from uipad_cli.render import colorize, overlay
 
 
@@ -49,7 +49,8 @@ def _of_runs(request: Request, data: Path, report: Report) -> list[Path]:
     for folder in find_runs(request.source):
         record, method = load_run(folder, compute)
         for judged in judge(method, split_pairs(record, data, "test"), report, task=record.category):
-            mask = load_mask(judged.item, judged.sample.valid.shape)
+            unlabelled = judged.item.defect == UNLABELLED
+            mask = None if unlabelled else load_mask(judged.item, judged.sample.valid.shape)
             stem = request.out / record.category / judged.item.defect / judged.item.stem
             files.write_png(stem.with_name(f"{stem.name}.png"), sheet([(judged, mask)], record.calibration))
             files.write_png(stem.with_name(f"{stem.name}_heat.png"), heat_overlay(judged, record.calibration))
@@ -76,6 +77,8 @@ def _of_map(request: Request) -> Path:
                 "give the colour image that the map belongs to",
             )
         picture = overlay(photo, scores, low, high)
-    path = request.out / f"{request.source.stem}.png"
+    path = request.out / f"{request.source.stem.removesuffix('_map')}_heat.png"
+    if request.rgb is not None and path.resolve() == request.rgb.resolve():
+        raise UsageError(f"{path} would overwrite the photo itself", "choose another --out")
     files.write_png(path, picture)
     return path

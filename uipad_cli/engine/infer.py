@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from uipad_cli.data import files, open_dataset
+from uipad_cli.data import choose_category, files, open_dataset
 from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
 from uipad_cli.engine.judging import Judged, check_preparation, judge, pairs_of
 from uipad_cli.engine.pictures import heat_overlay
-from uipad_cli.engine.runtime import choose_compute
+from uipad_cli.engine.runtime import choose_compute, precision_name
 from uipad_cli.errors import DataError, PartialError, UsageError
-from uipad_cli.records import GOOD, Item, Report, silent
+from uipad_cli.records import GOOD, UNLABELLED, Item, Progress, Report, silent
 
 ANOMALOUS = "anomalous"
 SPLITS = ("train", "validation", "test")
@@ -21,7 +21,10 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Request:
-    """What `uipad infer` was asked: a pair (rgb, depth) or a folder (rgb alone), a run, and where results go."""
+    """What `uipad infer` was asked: a pair (rgb, depth) or a folder (rgb alone), a run, and where results go.
+
+    unit: metres per count of integer depth images, None = as the training data was prepared.
+    """
 
     rgb: Path
     depth: Path | None
@@ -30,6 +33,7 @@ class Request:
     threshold: float | None = None
     device: str = "auto"
     precision: str = "auto"
+    unit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,21 +53,24 @@ class Outcome:
 
 
 def infer(request: Request, *, tell: Callable[[Mapping[str, object]], None], report: Report = silent) -> Outcome:
-    """Judge and write `<out>/<name>.tiff` (float map) and `<out>/<name>.png` (heat map); `tell` hears each verdict.
+    """Judge and write `<name>_map.tiff` (float) and `<name>_heat.png` below `out`; `tell` hears each verdict.
 
     Raises UsageError, WeightsError, ResourceError; DataError when a single pair cannot be read.
     """
     if request.threshold is not None and not math.isfinite(request.threshold):
         raise UsageError(f"--threshold {request.threshold} is not a finite number", "give a score, such as 0.12")
-    items = _items(request)
     runs = find_runs(request.model)
     if len(runs) > 1:
         names = ", ".join(folder.name for folder in runs[:5])
         raise UsageError(f"{request.model} holds several runs", f"name one of them: {names}")
     record, method = load_run(runs[0], choose_compute(request.device, request.precision, "score"))
     single = request.depth is not None
+    items = _items(request, record)
     if not single:
         check_preparation(record, request.rgb)
+    if precision_name(method.compute) != record.calibration.precision and request.threshold is None:
+        told = f"note: the threshold was found in {record.calibration.precision}, not in the precision of these scores"
+        report(Progress("note", 0, 0, note=told))
     failures: list[str] = []
 
     def note_failure(item: Item, error: DataError) -> None:
@@ -71,21 +78,24 @@ def infer(request: Request, *, tell: Callable[[Mapping[str, object]], None], rep
 
     verdicts = []
     on_error = None if single else note_failure
-    for judged in judge(method, pairs_of(record, items), report, task="infer", on_error=on_error):
+    pairs = pairs_of(record, items)
+    if request.unit is not None:
+        pairs = replace(pairs, preparation=record.preparation.model_copy(update={"unit": request.unit}))
+    for judged in judge(method, pairs, report, task="infer", on_error=on_error):
         verdict = _verdict(judged, record, request)
         tell(verdict)
         verdicts.append(verdict["verdict"])
     return Outcome(len(verdicts), verdicts.count(ANOMALOUS), failures)
 
 
-def _items(request: Request) -> list[Item]:
-    """The pairs asked for, whatever their labels. Raises UsageError, DataError."""
+def _items(request: Request, record: Checkpoint) -> list[Item]:
+    """The pairs asked for, whatever their labels; of several categories the run's. Raises UsageError, DataError."""
     if request.depth is not None:
         for path in (request.rgb, request.depth):
             if not path.is_file():
                 raise DataError(f"{path}: no such file", "check the path")
         kind = files.geometry_kind(request.depth)
-        return [Item("", "", "unlabelled", request.rgb.stem, request.rgb, request.depth, kind)]
+        return [Item("", "", UNLABELLED, request.rgb.stem, request.rgb, request.depth, kind)]
     if not request.rgb.is_dir():
         raise UsageError(
             f"{request.rgb} is not a folder, and no depth image was given",
@@ -93,6 +103,8 @@ def _items(request: Request) -> list[Item]:
         )
     dataset = open_dataset(request.rgb)
     categories = dataset.categories(request.rgb)
+    if len(categories) > 1:
+        categories = [choose_category(categories, record.category)]
     found = [item for name in categories for split in SPLITS for item in dataset.scan(request.rgb, name, split)]
     if not found:
         raise DataError(f"{request.rgb}: no pairs found", "a folder of pairs holds rgb/ beside xyz/ or depth/")
@@ -104,7 +116,7 @@ def _verdict(judged: Judged, record: Checkpoint, request: Request) -> dict[str, 
     item, calibration = judged.item, record.calibration
     threshold = calibration.threshold if request.threshold is None else request.threshold
     name = item.stem if request.depth is not None else item.name.strip("/")
-    map_path, picture_path = request.out / f"{name}.tiff", request.out / f"{name}.png"
+    map_path, picture_path = request.out / f"{name}_map.tiff", request.out / f"{name}_heat.png"
     about = {"score": judged.score, "threshold": threshold, "low": calibration.map_low, "high": calibration.map_high}
     files.write_tiff(map_path, judged.map, about)
     files.write_png(picture_path, heat_overlay(judged, calibration))

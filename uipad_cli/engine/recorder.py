@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from uipad_cli.data import files
 from uipad_cli.engine.checkpoint import LOG_FILE, TRAINING_FILE, save_tensors
 from uipad_cli.engine.runtime import StopRequest
 from uipad_cli.records import Progress, Report
@@ -23,12 +24,16 @@ class Recorder:
     def __init__(self, folder: Path, watcher: Report, stop: StopRequest, *, done: int) -> None:
         self.folder, self.watcher, self.stop = folder, watcher, stop
         self.done, self.last = done, dict[str, float]()
-        self.saved_at = time.monotonic()
+        self.save_after = time.monotonic() + SAVE_SECONDS
         self.log = folder / LOG_FILE
 
     def __enter__(self) -> Recorder:
         self.folder.mkdir(parents=True, exist_ok=True)
         kept = self.log.read_text(encoding="utf-8").splitlines()[: self.done] if self.log.is_file() else []
+        if kept:
+            self.last = {name: value for name, value in json.loads(kept[-1]).items() if name != "step"}
+        for left in self.folder.glob(files.TEMPORARY):  # of a killed save
+            left.unlink(missing_ok=True)
         self.stream = self.log.open("w", encoding="utf-8")
         self.stream.writelines(f"{line}\n" for line in kept)
         return self
@@ -44,8 +49,11 @@ class Recorder:
         if progress.training_state is not None:
             self.done, self.last = progress.done, dict(progress.values)
             self.stream.write(json.dumps({"step": progress.done, **progress.values}) + "\n")
-            if self.stop.wished is not None or time.monotonic() - self.saved_at > SAVE_SECONDS:
+            last = progress.done == progress.total
+            if last or self.stop.wished is not None or time.monotonic() > self.save_after:
+                began = time.monotonic()
                 self.stream.flush()
                 save_tensors(self.folder / TRAINING_FILE, progress.training_state())
-                self.saved_at = time.monotonic()
+                # large states are saved less often: never more than a twentieth of the time goes into saving
+                self.save_after = time.monotonic() + max(SAVE_SECONDS, 20 * (time.monotonic() - began))
         self.stop.obey()

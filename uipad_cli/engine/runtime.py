@@ -12,7 +12,6 @@ import torch
 from uipad_cli.core.compute import Compute
 from uipad_cli.errors import EXIT_INTERRUPT, EXIT_TERMINATED, ResourceError, Terminated, UsageError
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Purpose = Literal["train", "score"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -20,23 +19,28 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def choose_compute(device: str, precision: str, purpose: Purpose) -> Compute:
     """Where to compute and how precisely.
 
-    `auto` takes CUDA where there is one, and bf16 where the hardware multiplies it natively, except for scoring on a
-    CPU: float32 scores do not depend on what else is in the batch.
+    `auto` takes CUDA where there is one; it trains in bf16 where the hardware multiplies it natively, and scores in
+    float32, so that a score and its threshold mean the same on every device and in every batch.
     Raises UsageError for an unknown name, ResourceError for a device that is not there.
     """
     chosen = _device(device)
     if precision == "auto":
-        fast = has_bf16(chosen) and (chosen.type == "cuda" or purpose == "train")
+        fast = purpose == "train" and has_bf16(chosen)
         return Compute(chosen, torch.bfloat16 if fast else torch.float32)
     if precision not in DTYPES:
         raise UsageError(f"unknown precision {precision!r}", f"choose one of: auto, {', '.join(DTYPES)}")
     return Compute(chosen, DTYPES[precision])
 
 
+def precision_name(compute: Compute) -> str:
+    """Name of the precision that `compute` uses."""
+    return next(name for name, dtype in DTYPES.items() if dtype == compute.dtype)
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 natively."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
 
@@ -79,7 +83,7 @@ class StopRequest:
     def obey(self) -> None:
         """Raise Terminated or KeyboardInterrupt if a signal has come."""
         if self.wished == signal.SIGTERM:
-            raise Terminated("terminated; what was done is saved", "run the same command with --resume to go on")
+            raise Terminated("terminated", "run the same command with --resume to go on from the last saved step")
         if self.wished == signal.SIGINT:
             raise KeyboardInterrupt
 

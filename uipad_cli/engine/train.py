@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from uipad_cli.engine.checkpoint import (
     TRAINING_FILE,
     Calibration,
     Checkpoint,
+    Claim,
     RunConfig,
     build_method,
     load_tensors,
@@ -29,9 +31,9 @@ from uipad_cli.engine.checkpoint import (
 )
 from uipad_cli.engine.judging import judge
 from uipad_cli.engine.recorder import Recorder
-from uipad_cli.engine.runtime import StopRequest, choose_compute
+from uipad_cli.engine.runtime import StopRequest, choose_compute, precision_name
 from uipad_cli.engine.weights import UNTRAINED, LoadedEncoder, file_hash, fit_framing, load_encoder
-from uipad_cli.errors import DataError, UsageError
+from uipad_cli.errors import DataError, UsageError, WeightsError
 from uipad_cli.methods.base import CollapseError, Method
 from uipad_cli.metrics.calibrate import map_range, threshold_from_good
 from uipad_cli.records import Progress, Report, silent
@@ -82,45 +84,38 @@ def train(
     """
     started = time.perf_counter()
     config = _complete(configuration)
-    training, validation, category = _pairs(data, category, config)
+    training, validation, claim = _pairs(data, category, weights, config)
     if resume and (out / RECORD).is_file():
-        return _finished(out, category, config, report)
-    identity = {
-        "category": category,
-        "manifest": file_hash(data / prepared.MANIFEST),
-        "weights": weights and file_hash(weights),
-        "config": config.model_dump(mode="json"),
-    }
-    saved = _enter(out, identity, resume)
-
+        return _finished(out, claim, config, report)
+    saved = _look(out, claim, config, resume)
     loaded = load_encoder(config.backbone, weights, config.framing.crop)
     if not loaded.trained:
         report(Progress("note", 0, 0, note=f"note: {UNTRAINED}"))
     method = build_method(config, loaded.encoder, choose_compute(config.device, config.precision, "train"))
-    with (
-        StopRequest() as stop,
-        Recorder(out, report, stop, done=0 if saved is None else int(saved["step"])) as recorder,
-    ):
+
+    files.write_json(out / RUN_FILE, _identity(claim, config))
+    done = 0 if saved is None else int(saved["step"])
+    with StopRequest() as stop, Recorder(out, report, stop, done=done) as recorder:
         try:
             method.fit(training, recorder.report, resume=saved)
         except CollapseError:
             _leave(out)
             raise
-
-    method = _for_scoring(method, config, loaded)
-    record = Checkpoint(
-        category=category,
-        config=config,
-        backbone_source=loaded.source,
-        backbone_trained=loaded.trained,
-        preparation=training.preparation,
-        height_scale=training.scale,
-        calibration=_calibrate(method, training, validation, report),
-        gauges=method.gauges(next(iter(replace(training, batch_size=GAUGED_PAIRS)))),
-        training={"pairs": float(len(training.items)), "steps": float(recorder.done), **recorder.last},
-        versions=versions(),
-        sha256=save_run(out, method, loaded.encoder),
-    )
+        stop.obey()
+        scorer = _for_scoring(method, config, loaded)
+        record = Checkpoint(
+            **claim.model_dump(),
+            config=config,
+            backbone_source=loaded.source,
+            backbone_trained=loaded.trained,
+            preparation=training.preparation,
+            height_scale=training.scale,
+            calibration=_calibrate(scorer, training, validation, config, recorder.report),
+            gauges=scorer.gauges(next(iter(replace(training, batch_size=GAUGED_PAIRS)))),
+            training={"pairs": float(len(training.items)), "steps": float(recorder.done), **recorder.last},
+            versions=versions(),
+            sha256=save_run(out, method, loaded.encoder),
+        )
     files.write_json(out / RECORD, record.model_dump(mode="json"))
     _leave(out)
     return TrainSummary(out, record, time.perf_counter() - started)
@@ -134,34 +129,56 @@ def _complete(configuration: Configuration) -> RunConfig:
     return config.model_copy(update={"options": options.model_dump(mode="json"), "framing": framing})
 
 
-def _pairs(data: Path, wanted: str, config: RunConfig) -> tuple[Pairs, Pairs, str]:
-    """Training and validation pairs (good parts only) of the category that `wanted` names."""
+def _pairs(data: Path, wanted: str, weights: Path | None, config: RunConfig) -> tuple[Pairs, Pairs, Claim]:
+    """Training and validation pairs (good parts only) of the category that `wanted` names, and what they are."""
     manifest = prepared.read_manifest(data)
     category = choose_category(list(manifest.categories), wanted)
-    scale = manifest.categories[category].height_scale
+    entry = manifest.categories[category]
     splits = []
     for split in ("train", "validation"):
         good = [item for item in prepared.scan(data, category, split) if item.is_good]
-        splits.append(Pairs(good, manifest.preparation, config.framing, scale, config.batch))
+        splits.append(Pairs(good, manifest.preparation, config.framing, entry.height_scale, config.batch))
     if not splits[0].items:
         raise DataError(f"{data}: category {category} has no good training pairs", "prepare its train/good folder")
-    return splits[0], splits[1], category
+    content = entry.model_dump_json(exclude={"source"}).encode()
+    claim = Claim(
+        category=category,
+        data_sha256=hashlib.sha256(content).hexdigest(),
+        weights_sha256=None if weights is None else file_hash(weights),
+    )
+    return splits[0], splits[1], claim
 
 
-def _enter(out: Path, identity: Mapping[str, Any], resume: bool) -> dict[str, Tensor] | None:
-    """Claim the folder for this run; the saved training state where one is resumed."""
+def _identity(claim: Claim, config: RunConfig) -> dict[str, Any]:
+    """What two trainings must share to be the same run."""
+    return {**claim.model_dump(), "config": config.model_dump(mode="json")}
+
+
+def _look(out: Path, claim: Claim, config: RunConfig, resume: bool) -> dict[str, Tensor] | None:
+    """The saved training state of `out` where one is to be resumed. Raises UsageError where `out` is another run's."""
     if (out / RECORD).is_file():
         raise UsageError(f"{out} already holds a finished run", "choose another --out, or remove that folder")
-    if (out / RUN_FILE).is_file():
-        if not resume:
-            raise UsageError(f"{out} holds an unfinished run", "go on with --resume, or choose another --out")
-        before = files.read_json(out / RUN_FILE)
-        if before != identity:
-            changed = ", ".join(_differences(before, identity))
-            raise UsageError(f"{out}: the unfinished run had other settings: {changed}", "repeat its settings")
-    else:
-        files.write_json(out / RUN_FILE, identity)
-    return load_tensors(out / TRAINING_FILE) if resume and (out / TRAINING_FILE).is_file() else None
+    if not (out / RUN_FILE).is_file():
+        return None
+    if not resume:
+        raise UsageError(f"{out} holds an unfinished run", "go on with --resume, or choose another --out")
+    _check_same(out, "an unfinished", files.read_json(out / RUN_FILE), _identity(claim, config))
+    if not (out / TRAINING_FILE).is_file():
+        return None
+    saved = load_tensors(out / TRAINING_FILE)
+    if "step" not in saved:
+        raise WeightsError(f"{out / TRAINING_FILE}: not a training state", "remove the folder and train again")
+    return saved
+
+
+def _check_same(out: Path, kind: str, before: Any, now: Mapping[str, Any]) -> None:
+    """Raise UsageError naming what differs between a run in `out` and the one that is asked for."""
+    changed = _differences(before, now)
+    if not changed:
+        return
+    words = {"data_sha256": "the prepared data", "weights_sha256": "the file given with --weights"}
+    told = [next((word for key, word in words.items() if one.startswith(key)), one) for one in changed]
+    raise UsageError(f"{out} holds {kind} run with other settings: {', '.join(told)}", "choose another --out")
 
 
 def _differences(before: Any, now: Any, prefix: str = "") -> list[str]:
@@ -171,16 +188,11 @@ def _differences(before: Any, now: Any, prefix: str = "") -> list[str]:
     return [] if before == now else [f"{prefix.rstrip('.')} was {before!r}, is {now!r}"]
 
 
-def _finished(out: Path, category: str, config: RunConfig, report: Report) -> TrainSummary:
+def _finished(out: Path, claim: Claim, config: RunConfig, report: Report) -> TrainSummary:
     """An already finished run with these settings. Raises UsageError when it was made with others."""
     record = read_record(out)
-    changed = _differences(
-        {"category": record.category, **record.config.model_dump()}, {"category": category, **config.model_dump()}
-    )
-    if changed:
-        raise UsageError(
-            f"{out} holds a finished run with other settings: {', '.join(changed)}", "choose another --out"
-        )
+    before = record.model_dump(mode="json", include={*Claim.model_fields, "config"})
+    _check_same(out, "a finished", before, _identity(claim, config))
     report(Progress("note", 0, 0, note=f"note: {out} is finished; nothing to resume"))
     return TrainSummary(out, record, 0.0)
 
@@ -199,10 +211,13 @@ def _for_scoring(method: Method, config: RunConfig, loaded: LoadedEncoder) -> Me
     return scorer
 
 
-def _calibrate(method: Method, training: Pairs, validation: Pairs, report: Report) -> Calibration:
+def _calibrate(method: Method, training: Pairs, validation: Pairs, config: RunConfig, report: Report) -> Calibration:
     """Threshold and quiet range from good parts that were not trained on, where there are any."""
     pairs, source = (validation, "validation") if validation.items else (training, "training (no validation split)")
     judged = [(one.score, one.map) for one in judge(method, pairs, report, task="calibrate")]
     low, high = map_range([map_ for _, map_ in judged])
     threshold = threshold_from_good([score for score, _ in judged])
-    return Calibration(threshold=threshold, source=source, samples=len(judged), map_low=low, map_high=high)
+    precision = precision_name(choose_compute(config.device, config.precision, "score"))
+    return Calibration(
+        threshold=threshold, source=source, samples=len(judged), map_low=low, map_high=high, precision=precision
+    )

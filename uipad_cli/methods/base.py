@@ -30,6 +30,7 @@ class Method(Protocol):
     """
 
     Options: ClassVar[type[BaseModel]]
+    compute: Compute
 
     def __init__(self, encoder: Encoder, options: BaseModel, compute: Compute, seed: int) -> None: ...
 
@@ -142,11 +143,11 @@ def _batch_indices(samples: int, batch: int, seed: int, epoch: int, place: int) 
 
 
 def _training_state(network: nn.Module, optimizer: StableAdamW, done: int) -> dict[str, Tensor]:
-    """Everything that the next step depends on, as flat tensors: no code, no pickle."""
-    state = {f"network/{name}": value.detach().cpu().clone() for name, value in network.state_dict().items()}
+    """Everything that the next step depends on, as flat tensors: no code, no pickle; valid until that step."""
+    state = {f"network/{name}": value.detach().cpu() for name, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         for moment, value in optimizer.state[parameter].items():
-            state[f"optimizer/{moment}/{name}"] = value.detach().cpu().clone()
+            state[f"optimizer/{moment}/{name}"] = value.detach().cpu()
     return state | {"step": torch.tensor(done)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,7 +41,7 @@ class UIPADOptions(BaseModel):
     prototypes: int = Field(default=12, ge=1)
     blocks: int = Field(default=8, ge=2, multiple_of=2)
     fusion: FusionKind = "mean"
-    target: str = Field(default="fused", pattern="^(fused|prototypes)$")
+    target: Literal["fused", "prototypes"] = "fused"
     comparison: Comparison = "groups"
     assignment: AssignmentKind = "soft"
     temperature: float = Field(default=0.1, gt=0)
@@ -81,7 +81,8 @@ class UIPADMethod:
     def fit(self, batches: Batches, report: Report, resume: Mapping[str, Tensor] | None = None) -> None:
         """Encode every good pair once, then train the network on those features. Raises CollapseError."""
         features = self._encode_all(batches, report)
-        means = features.float().mean(dim=(0, 2, 3)).to(self.compute.device)  # [n,2,G,N,D] -> [2,D]
+        means = torch.stack([pair.float().mean(dim=(1, 2)) for pair in features]).mean(dim=0)  # [n,2,G,N,D] -> [2,D]
+        means = means.to(self.compute.device)
         self.shifts = means.mean(dim=0) - means
         steps = self.options.training.epochs * self.options.training.steps_per_epoch(len(features))
         collapse = CollapseWatch(self.options.prototypes, patience=min(COLLAPSE_PATIENCE, max(1, steps // 4)))
