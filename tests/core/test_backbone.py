@@ -108,7 +108,6 @@ def test_weights_of_another_patch_size_are_refused():
         "resnet18",
         "no_such_model",
         "vit_small_r26_s32_224",
-        "samvit_base_patch16",
         "hiera_tiny_224",
         "vit_base_patch14_dinov2.nonsense",
     ],
