@@ -6,12 +6,13 @@ import pytest
 import tifffile
 
 from uipad_cli.data import scenes
-from uipad_cli.data.scenes import CATEGORIES, DEFECT_KINDS, DEFECTS, Scene, camera, render, scene_seed, write
+from uipad_cli.data.scenes import CATEGORIES, DEFECT_KINDS, DEFECTS, HELD_BACK, Scene, camera, render, scene_seed, write
 from uipad_cli.errors import UsageError
 from uipad_cli.records import Progress
 
 SMALL = 96
-EVERY_DEFECT = [(category, defect) for category in CATEGORIES for defect in DEFECTS[category]]
+EVERY_CATEGORY = CATEGORIES + HELD_BACK
+EVERY_DEFECT = [(category, defect) for category in EVERY_CATEGORY for defect in DEFECTS[category]]
 CROSS_MODAL = [(category, defect) for category, defect in EVERY_DEFECT if DEFECT_KINDS[defect] == "cross-modal"]
 CHANGING = [(category, defect) for category, defect in EVERY_DEFECT if DEFECT_KINDS[defect] != "cross-modal"]
 
@@ -41,10 +42,20 @@ def test_tables_agree() -> None:
     assert named == set(DEFECT_KINDS)
     assert set(DEFECT_KINDS.values()) == {"geometry", "colour", "both", "cross-modal"}
     assert all(len(set(defects)) == len(defects) and "good" not in defects for defects in DEFECTS.values())
-    assert {category for category, _ in CROSS_MODAL} == set(CATEGORIES)
+    assert {category for category, _ in CROSS_MODAL} == set(EVERY_CATEGORY) == set(DEFECTS)
 
 
-@pytest.mark.parametrize("category", CATEGORIES)
+def test_held_back_parts_are_no_part_of_the_benchmark(tmp_path: Path) -> None:
+    assert CATEGORIES == ("pegs", "flange", "keypad", "gear", "circuit")
+    assert HELD_BACK == ("valve", "biscuit")
+    one = {"train": 1, "validation": 0, "test_good": 0, "test_per_defect": 0, "size": 32}
+    write(tmp_path / "benchmark", **one)
+    write(tmp_path / "held", categories=HELD_BACK, **one)
+    assert {path.name for path in (tmp_path / "benchmark").iterdir()} == set(CATEGORIES)
+    assert {path.name for path in (tmp_path / "held").iterdir()} == set(HELD_BACK)
+
+
+@pytest.mark.parametrize("category", EVERY_CATEGORY)
 def test_a_seed_is_a_scene(category: str) -> None:
     first = render(category, seed=7, size=SMALL)
     assert same(first, render(category, seed=7, size=SMALL))
@@ -53,7 +64,7 @@ def test_a_seed_is_a_scene(category: str) -> None:
     assert not np.array_equal(first.xyz, other.xyz)
 
 
-@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("category", EVERY_CATEGORY)
 def test_good_scene_is_a_photograph_and_a_scan(category: str) -> None:
     scene = render(category, seed=3, size=SMALL)
     assert scene.rgb.shape == (SMALL, SMALL, 3)
@@ -68,7 +79,7 @@ def test_good_scene_is_a_photograph_and_a_scan(category: str) -> None:
     assert 0.001 < (scene.xyz[..., 2] == 0).mean() < 0.45
 
 
-@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("category", EVERY_CATEGORY)
 def test_points_lie_on_their_pixels_ray(category: str) -> None:
     scene, seen_by = render(category, seed=5, size=SMALL), camera(category, SMALL)
     x, y, z = np.moveaxis(scene.xyz.astype(np.float64), -1, 0)
@@ -81,7 +92,7 @@ def test_points_lie_on_their_pixels_ray(category: str) -> None:
     assert 0.28 < z[measured].min() < z[measured].max() < 0.62
 
 
-@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("category", EVERY_CATEGORY)
 def test_part_rises_from_a_slightly_tilted_plane(category: str) -> None:
     scene = render(category, seed=6, size=SMALL)
     height = height_above_table(scene)
@@ -162,6 +173,28 @@ def test_red_round_peg_is_red_and_round() -> None:
     assert element.sum() / (np.ptp(v) + 1) / (np.ptp(u) + 1) == pytest.approx(np.pi / 4, abs=0.06)
 
 
+@pytest.mark.parametrize(("category", "defect"), [("valve", "wrong_seal"), ("biscuit", "wrong_drop")])
+def test_swapped_material_keeps_its_relief(category: str, defect: str) -> None:
+    good, bad = render(category, seed=4, size=160), render(category, defect, seed=4, size=160)
+    measured = (good.xyz[..., 2] > 0) & (bad.xyz[..., 2] > 0)
+    assert np.abs(good.xyz[..., 2] - bad.xyz[..., 2])[measured].max() < scenes.VISIBLE_DEPTH
+    element = bad.mask > 0
+    moved = np.abs(bad.rgb.astype(int) - good.rgb).max(-1) > scenes.VISIBLE_COLOUR
+    assert moved[element].mean() > 0.7
+    assert moved[~element].mean() < 0.005
+
+
+@pytest.mark.parametrize(
+    ("category", "defect"), [(category, defect) for category, defect in EVERY_DEFECT if category in HELD_BACK]
+)
+def test_good_twin_of_a_held_back_part_is_equal_but_for_the_defect(category: str, defect: str) -> None:
+    good, bad = render(category, seed=9, size=SMALL), render(category, defect, seed=9, size=SMALL)
+    same_colour = (bad.rgb == good.rgb).all(-1)
+    assert same_colour.mean() > 0.85
+    lost = (good.xyz[..., 2] == 0).mean(), (bad.xyz[..., 2] == 0).mean()
+    assert abs(lost[0] - lost[1]) < 0.02
+
+
 def test_ghost_chip_is_seen_but_not_measured() -> None:
     good, bad = render("circuit", seed=4, size=160), render("circuit", "ghost_chip", seed=4, size=160)
     element = (bad.mask > 0) & (good.xyz[..., 2] > 0) & (bad.xyz[..., 2] > 0)
@@ -219,7 +252,7 @@ def test_every_scene_has_its_own_seed() -> None:
     seeds = [
         scene_seed(seed, category, split, defect, index)
         for seed in (0, 1)
-        for category in CATEGORIES
+        for category in EVERY_CATEGORY
         for split, defect in splits
         for index in range(50)
     ]

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from uipad_cli.data.rendering import circuit, flange, gear, keypad, pegs
+from uipad_cli.data.rendering import biscuit, circuit, flange, gear, keypad, pegs, valve
 from uipad_cli.data.rendering.canvas import Streams, stable_key
 from uipad_cli.data.rendering.optics import Camera
 from uipad_cli.data.rendering.stage import Category, Shot, shoot
@@ -45,9 +45,17 @@ _CATEGORIES = {
         circuit.build,
         ("ghost_chip", "bump", "fading", "missing_can", "scratch", "foreign_body"),
     ),
+    "valve": Category(
+        valve.RIG, valve.build, ("wrong_seal", "missing_bolt", "stripped_thread", "dent", "stain", "hole")
+    ),
+    "biscuit": Category(
+        biscuit.RIG, biscuit.build, ("wrong_drop", "broken_edge", "crack", "bump", "fading", "foreign_body")
+    ),
 }
 
-CATEGORIES: tuple[str, ...] = tuple(_CATEGORIES)
+# Parts that no training and no tuning may see: they judge what was trained or tuned on the categories.
+HELD_BACK: tuple[str, ...] = ("valve", "biscuit")
+CATEGORIES: tuple[str, ...] = tuple(name for name in _CATEGORIES if name not in HELD_BACK)
 DEFECTS: dict[str, tuple[str, ...]] = {name: category.defects for name, category in _CATEGORIES.items()}
 DEFECT_KINDS: dict[str, DefectKind] = {
     "red_round": "cross-modal",
@@ -56,11 +64,14 @@ DEFECT_KINDS: dict[str, DefectKind] = {
     "wrong_key": "cross-modal",
     "wrong_bushing": "cross-modal",
     "ghost_chip": "cross-modal",
+    "wrong_seal": "cross-modal",
+    "wrong_drop": "cross-modal",
     "dent": "geometry",
     "bump": "geometry",
     "sunk": "geometry",
     "stuck_key": "geometry",
     "missing_rib": "geometry",
+    "stripped_thread": "geometry",
     "stain": "colour",
     "fading": "colour",
     "scratch": "both",
@@ -68,6 +79,9 @@ DEFECT_KINDS: dict[str, DefectKind] = {
     "foreign_body": "both",
     "broken_tooth": "both",
     "missing_can": "both",
+    "missing_bolt": "both",
+    "broken_edge": "both",
+    "crack": "both",
 }
 
 # Defects whose photograph is the good part's, shading included: each image alone is normal in every pixel.
@@ -169,7 +183,7 @@ def _changed(good: Shot, rgb: npt.NDArray[np.uint8], xyz: npt.NDArray[np.float32
 
 def _check(category: str, defect: str, *, seed: int, size: int) -> None:
     if category not in _CATEGORIES:
-        raise UsageError(f"no rendered category is called {category!r}", _nearest(category, CATEGORIES))
+        raise UsageError(f"no rendered category is called {category!r}", _nearest(category, tuple(_CATEGORIES)))
     if defect != GOOD and defect not in DEFECTS[category]:
         known = (GOOD, *DEFECTS[category])
         raise UsageError(f"the rendered category {category!r} has no defect {defect!r}", _nearest(defect, known))

@@ -46,6 +46,13 @@ def box(x: FloatArray, y: FloatArray, half: tuple[float, float], corner: float =
     return outside + np.minimum(np.maximum(across, down), 0.0) - np.float32(corner)
 
 
+def hexagon(x: FloatArray, y: FloatArray, half: float) -> FloatArray:
+    """Regular hexagon around the origin, `half` from its middle to each side."""
+    slant = np.float32(np.sqrt(0.75))
+    sides = np.maximum(np.abs(0.5 * x + slant * y), np.abs(0.5 * x - slant * y))
+    return np.maximum(np.abs(x), sides) - np.float32(half)
+
+
 def ring(x: FloatArray, y: FloatArray, inner: float, outer: float) -> FloatArray:
     """Annulus around the origin."""
     return np.abs(np.hypot(x, y) - np.float32((inner + outer) / 2)) - np.float32((outer - inner) / 2)

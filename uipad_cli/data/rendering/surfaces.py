@@ -49,3 +49,14 @@ def spun_metal(canvas: Canvas, cover: FloatArray, rng: np.random.Generator, colo
     canvas.fine[...] += cover * (np.float32(0.02 * canvas.texel) * marks - canvas.fine)
     along = np.stack([-canvas.y / np.maximum(radius, 1e-4), canvas.x / np.maximum(radius, 1e-4)], -1)
     canvas.lay[...] += cover[..., None] * (along - canvas.lay)
+
+
+def cast_iron(canvas: Canvas, cover: FloatArray, rng: np.random.Generator, colour: Colour) -> None:
+    """Iron as it leaves a sand mould: a rough skin, a slightly uneven surface, a breath of rust."""
+    wave = canvas.texture(rng, 6 * MILLIMETRE)
+    sand = canvas.texture(rng, 0.8 * MILLIMETRE)
+    rust = np.clip(0.45 * canvas.texture(rng, 9 * MILLIMETRE) + 0.25 * sand, 0.0, 1.0)
+    canvas.height[...] += cover * np.float32(MILLIMETRE) * (0.08 * wave + 0.05 * sand)
+    tint = 1 + rust[..., None] * np.array([0.16, -0.04, -0.16], np.float32)
+    canvas.paint(cover, np.asarray(colour, np.float32) * (1 + 0.09 * sand)[..., None] * tint, gloss=0.28, metal=0.25)
+    canvas.fine[...] += cover * (np.float32(0.035 * MILLIMETRE) * sand - canvas.fine)
