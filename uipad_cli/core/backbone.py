@@ -14,6 +14,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
+from uipad_cli.core.tiny import TinyViT
+
 KEPT_LAYERS = 8
 TINY = "tiny"
 TINY_SEED = 20260
@@ -175,10 +177,8 @@ def _create(
     return vit, tuple(vit.pretrained_cfg["mean"]), tuple(vit.pretrained_cfg["std"])
 
 
-def _tiny(image_size: int) -> VisionTransformer:
-    """5.6 M parameters, patch 14; the same initial weights on every machine, whatever the global seed."""
+def _tiny(image_size: int) -> TinyViT:
+    """`tiny` with the same initial weights on every machine, whatever the global seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(TINY_SEED)
-        return VisionTransformer(
-            img_size=image_size, patch_size=14, embed_dim=192, depth=12, num_heads=3, num_classes=0
-        )
+        return TinyViT(image_size)

@@ -18,7 +18,11 @@ def anomaly_map(
 
     grid: (h, w) with h·w = N; size: (H, W); sigma: deviation of the Gaussian in pixels of the map, 0 = none.
     """
-    distance = cosine_distance(fused.float(), rebuilt.float())
+    return upsampled_map(cosine_distance(fused.float(), rebuilt.float()), grid=grid, size=size, sigma=sigma)
+
+
+def upsampled_map(distance: Tensor, *, grid: tuple[int, int], size: tuple[int, int], sigma: float) -> Tensor:
+    """Distances of patches [B,C,N] → map [B,H,W], mean of the C comparisons; grid, size, sigma as in anomaly_map."""
     distance = distance.reshape(*distance.shape[:2], *grid)  # [B,C,N] -> [B,C,h,w]
     upsampled = functional.interpolate(distance, size=size, mode="bilinear", align_corners=False).mean(dim=1)
     return gaussian_blur(upsampled, sigma) if sigma > 0 else upsampled

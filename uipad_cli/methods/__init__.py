@@ -2,4 +2,5 @@
 
 METHODS: dict[str, str] = {
     "uipad": "uipad_cli.methods.uipad:UIPADMethod",
+    "patchcore": "uipad_cli.methods.patchcore:PatchCoreMethod",
 }

@@ -1,0 +1,53 @@
+"""Memory of good patches: a coreset of their features, and the distance to the nearest of them (PatchCore).
+
+Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022: section 3.1 locally aware patch features,
+3.2 coreset by greedy k-centre over random projections, 3.3 scores.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+PROJECTED = 64  # width of the random projection that the coreset is chosen in
+QUERIES_AT_ONCE = 1024
+
+
+def neighbourhood_means(features: Tensor, grid: tuple[int, int], edge: int) -> Tensor:
+    """Mean over the `edge` x `edge` patches around each patch: [B,N,D] → [B,N,D], fewer at the border (section 3.1)."""
+    if edge == 1:
+        return features
+    image = features.transpose(1, 2).unflatten(2, grid)
+    means = functional.avg_pool2d(image, edge, stride=1, padding=edge // 2, count_include_pad=False)
+    return means.flatten(2).transpose(1, 2)
+
+
+def coreset(features: Tensor, count: int, seed: int) -> Tensor:
+    """Indices [count] of patches that cover all of [P,F]: each is the one farthest from those before (algorithm 1).
+
+    count: at most P. The distances are taken after a random projection, which keeps their order nearly.
+    """
+    assert 1 <= count <= len(features), f"a coreset of {count} from {len(features)} patches"
+    generator = torch.Generator().manual_seed(seed)
+    projection = torch.randn(features.shape[1], PROJECTED, generator=generator) / PROJECTED**0.5
+    points = features.float() @ projection.to(features.device)
+    lengths = points.square().sum(dim=1)
+    chosen = torch.zeros(count, dtype=torch.long, device=features.device)
+    chosen[0] = int(torch.randint(len(points), (1,), generator=generator))
+    nearest = torch.full_like(lengths, torch.inf)
+    for place in range(1, count):
+        last = chosen[place - 1]
+        nearest = torch.minimum(nearest, lengths + lengths[last] - 2 * (points @ points[last]))
+        chosen[place] = nearest.argmax()
+    return chosen
+
+
+def nearest_distance(queries: Tensor, bank: Tensor) -> Tensor:
+    """Euclidean distance of each query [Q,F] to the nearest of the bank [M,F] → [Q], float32."""
+    lengths = bank.square().sum(dim=1)
+    found = []
+    for chunk in queries.split(QUERIES_AT_ONCE):
+        squared = torch.addmm(lengths, chunk, bank.T, alpha=-2).amin(dim=1) + chunk.square().sum(dim=1)
+        found.append(squared.clamp(min=0).sqrt())
+    return torch.cat(found)

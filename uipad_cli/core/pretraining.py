@@ -1,0 +1,135 @@
+"""How a backbone of our own learns to see: patches of one part are alike in every view, flaws are like nothing in it.
+
+Two views of a made-up part differ in pose, light and noise, and the second has flaws. The features that are trained are
+the very ones that methods use: the group means of the kept blocks. Two losses ask of them what anomaly detection needs.
+Contrast (InfoNCE, Oord et al. 2018, over patches as in DenseCL, Wang et al. 2021): a patch finds itself in the other
+view among all patches of the batch. Novelty: the cosine of a patch to its nearest neighbour in the good view, the
+PatchCore score, tells flawed patches from sound ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from uipad_cli.core.backbone import group_means
+from uipad_cli.core.tiny import PATCH, POSITIONS, TinyViT
+
+SOUND, FLAWED = 0.0, 0.05  # share of a patch that shows a flaw: none, or more than this; between, it is left out
+NEAR = 1.5  # patches closer than this to the right one are not wrong answers
+ALIKE = 0.4  # total difference of content up to which patches of one part are not wrong answers either
+ANCHORS = 48  # patches per view pair that contrast is asked of
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Two views of B parts: images [2,B,3,S,S], poses [2,B,2,3] (pixel from middle → part), flawed [B,S,S].
+
+    content [B,K,h,w]: what fills each patch of the first view; laid_out [B]: 1 where the views correspond by their pose.
+    """
+
+    images: Tensor
+    poses: Tensor
+    flawed: Tensor
+    content: Tensor
+    laid_out: Tensor
+
+
+class Pupil(nn.Module):
+    """A backbone that learns, and what its lessons need besides."""
+
+    def __init__(self, vit: TinyViT, groups: int = 2, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.vit, self.groups, self.temperature = vit, groups, temperature
+        self.sharpness = nn.Parameter(torch.tensor(3.0))
+        self.limit = nn.Parameter(torch.tensor(0.7))
+
+    def features(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """[V,3,S,S] → unit vectors [V,N,F]: the group means of all blocks, each of unit length, side by side.
+
+        The patches stand at a random place of the grid of positions, so that none is tied to a place in the image.
+        """
+        layers = self.vit.blocks_at(images, _offset(self.vit, images, generator))
+        means = functional.normalize(group_means(layers.float(), self.groups), dim=-1)
+        return means.permute(0, 2, 1, 3).flatten(2) / self.groups**0.5  # [V,G,N,D] -> [V,N,G*D]
+
+    def forward(self, lesson: Lesson, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Loss of one lesson and its parts."""
+        good = self.features(lesson.images[0], generator)
+        other = self.features(lesson.images[1], generator)
+        edge = lesson.images.shape[-1] // PATCH
+        place = patch_places(lesson.poses, edge)  # [B,N,2] in patches of the first view
+        share = functional.avg_pool2d(lesson.flawed[:, None], PATCH).flatten(1)  # [B,N]
+        seen = ((place >= 0) & (place <= edge - 1)).all(dim=-1)
+        sound, flawed = seen & (share <= SOUND), seen & (share > FLAWED)
+        content = lesson.content.flatten(2).transpose(1, 2)
+        asked = sound & (lesson.laid_out > 0)[:, None]
+        contrast = self.contrast(good, other, place, asked, content, generator)
+        novelty, margin = self.novelty(good, other, sound, flawed)
+        parts = {"contrast": float(contrast.detach()), "novelty": float(novelty.detach()), "margin": margin}
+        return contrast + 2 * novelty, parts
+
+    def contrast(
+        self, good: Tensor, other: Tensor, place: Tensor, sound: Tensor, content: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """InfoNCE of ANCHORS sound patches per pair: the right patch against all of the first views."""
+        views, count, width = good.shape
+        edge = round(count**0.5)
+        lottery = torch.rand(views, count, generator=generator, device=good.device) * sound
+        anchors = lottery.topk(min(ANCHORS, count), dim=1).indices  # [B,A]
+        asked = torch.gather(other, 1, anchors[..., None].expand(-1, -1, width))
+        spots = torch.gather(place, 1, anchors[..., None].expand(-1, -1, 2))
+        right = functional.normalize(_sample(good, spots, edge), dim=-1)
+        positive = (asked * right).sum(-1) / self.temperature  # [B,A]
+        wrong = asked.flatten(0, 1) @ good.flatten(0, 1).T / self.temperature  # [B*A, B*N]
+        axis = torch.arange(edge, device=good.device, dtype=spots.dtype)
+        grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij")[::-1], dim=-1).flatten(0, 1)  # [N,2] x, y
+        near = (spots[:, :, None] - grid).norm(dim=-1) < NEAR  # [B,A,N]
+        near |= torch.cdist(_sample(content, spots, edge), content, p=1.0) < ALIKE
+        own = torch.zeros(views, anchors.shape[1], views, count, dtype=torch.bool, device=good.device)
+        index = torch.arange(views, device=good.device)
+        own[index, :, index] = near
+        wrong = wrong.masked_fill(own.flatten(0, 1).flatten(1), float("-inf"))
+        positive = positive.flatten()
+        loss = torch.logaddexp(positive, wrong.logsumexp(dim=1)) - positive
+        chosen = torch.gather(sound, 1, anchors).flatten().float()
+        return (loss * chosen).sum() / chosen.sum().clamp(min=1)
+
+    def novelty(self, good: Tensor, other: Tensor, sound: Tensor, flawed: Tensor) -> tuple[Tensor, float]:
+        """Logistic loss of the nearest neighbour's cosine, sound against flawed patches; and its mean difference."""
+        nearest = (other @ good.transpose(1, 2)).amax(dim=2)  # [B,N]
+        strange = 10 * self.sharpness * (self.limit - nearest)
+        loss_sound = _masked_mean(functional.softplus(strange), sound)
+        loss_flawed = _masked_mean(functional.softplus(-strange), flawed)
+        margin = float((_masked_mean(nearest, sound) - _masked_mean(nearest, flawed)).detach())
+        return loss_sound + loss_flawed, margin
+
+
+def patch_places(poses: Tensor, edge: int) -> Tensor:
+    """Where the patches of the second views lie in the first ones [B,edge*edge,2]: x, y in patches, 0 = the first."""
+    axis = (torch.arange(edge, device=poses.device) - (edge - 1) / 2) * PATCH
+    pixels = torch.stack(torch.meshgrid(axis, axis, indexing="ij")[::-1], dim=-1).flatten(0, 1)  # [N,2] x, y
+    part = pixels @ poses[1, :, :, :2].transpose(1, 2) + poses[1, :, None, :, 2]
+    back = torch.linalg.inv(poses[0, :, :, :2])
+    return (part - poses[0, :, None, :, 2]) @ back.transpose(1, 2) / PATCH + (edge - 1) / 2
+
+
+def _sample(tokens: Tensor, spots: Tensor, edge: int) -> Tensor:
+    """Tokens [B,N,F] interpolated at spots [B,A,2] in patches → [B,A,F]."""
+    grid = (2 * spots + 1) / edge - 1
+    image = tokens.transpose(1, 2).unflatten(2, (edge, edge))
+    found = functional.grid_sample(image, grid[:, None], padding_mode="border", align_corners=False)
+    return found[:, :, 0].transpose(1, 2)
+
+
+def _offset(vit: TinyViT, images: Tensor, generator: torch.Generator) -> tuple[int, int]:
+    room = POSITIONS - images.shape[-1] // PATCH
+    row, column = torch.randint(0, room + 1, (2,), generator=generator, device=generator.device).tolist()
+    return int(row), int(column)
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp(min=1)

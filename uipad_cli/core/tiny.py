@@ -1,0 +1,74 @@
+"""`tiny`: the backbone of our own, small enough to travel inside the package.
+
+A plain ViT but for its stem: two convolutions with a nonlinearity between them cut the image into patches, which a
+small network learns from far fewer images than one linear map (early convolutions, Xiao et al. 2021).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.layers import build_sincos2d_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+PATCH = 14
+POSITIONS = 28  # edge of the grid of positions: 392 px
+WIDTH, DEPTH, HEADS = 192, 8, 3
+STEM = 32
+
+
+class Stem(nn.Module):
+    """Image [B,3,H,W] → patches [B,N,D]: half resolution, a nonlinearity, then patches of 7 x 7 cells."""
+
+    def __init__(self, img_size: int, patch_size: int, in_chans: int, embed_dim: int, **_: Any) -> None:
+        super().__init__()
+        edge = img_size // patch_size
+        self.patch_size, self.grid_size, self.num_patches = (patch_size, patch_size), (edge, edge), edge * edge
+        self.cells = nn.Conv2d(in_chans, STEM, kernel_size=4, stride=2, padding=1)
+        self.act = nn.GELU()
+        self.proj = nn.Conv2d(STEM, embed_dim, kernel_size=patch_size // 2, stride=patch_size // 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B,3,H,W] → [B,N,D]."""
+        patches: Tensor = self.proj(self.act(self.cells(images)))
+        return patches.flatten(2).transpose(1, 2)
+
+
+class TinyViT(VisionTransformer):
+    """3.9 M parameters; without a class token, positions on a grid of POSITIONS x POSITIONS patches."""
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__(
+            img_size=image_size,
+            patch_size=PATCH,
+            embed_dim=WIDTH,
+            depth=DEPTH,
+            num_heads=HEADS,
+            num_classes=0,
+            class_token=False,
+            global_pool="avg",
+            embed_layer=Stem,  # type: ignore[arg-type]
+        )
+        edge = image_size // PATCH
+        positions = build_sincos2d_pos_embed([edge, edge], dim=WIDTH).flatten(0, -2)
+        self.pos_embed.data.copy_(0.3 * positions[None])  # type: ignore[union-attr]
+        for block in self.blocks:
+            block.attn.fused_attn = False  # two plain products are three times as fast on a CPU in bfloat16
+
+    def blocks_at(self, images: Tensor, offset: tuple[int, int]) -> Tensor:
+        """Images [B,3,S,S], colour statistics removed, of any whole number of patches → all blocks [B,L,N,D].
+
+        offset: row and column of the grid of positions where the first patch stands.
+        """
+        tokens = self.patch_embed(images)
+        edge = images.shape[-1] // PATCH
+        grid = self.pos_embed.unflatten(1, (POSITIONS, POSITIONS))  # type: ignore[union-attr]
+        row, column = offset
+        tokens = tokens + grid[:, row : row + edge, column : column + edge].flatten(1, 2)
+        kept = []
+        for block in self.blocks:
+            tokens = block(tokens)
+            kept.append(tokens)
+        return torch.stack(kept, dim=1)

@@ -1,0 +1,110 @@
+"""Pairs of views of made-up scenes: two photographs or two scans of one part, the second with flaws."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from uipad_cli.data.procedural.design import (
+    FLAWS,
+    LAYERS,
+    Dice,
+    Layers,
+    Surroundings,
+    draw_flaws,
+    draw_layers,
+    draw_surroundings,
+)
+from uipad_cli.data.procedural.drawing import draw, texture
+from uipad_cli.data.procedural.sensors import Kind, Sensor
+
+KINDS: tuple[Kind, ...] = ("photograph", "normals", "height")
+KIND_SHARES = (0.5, 0.35, 0.15)
+LAID_OUT = 0.65  # share of scenes whose layers keep their places from view to view
+FREE_TURN = 0.4  # share of scenes that lie at any angle in the second view
+SCENES_AT_ONCE = 6  # small chunks stay in a processor's cache; one chunk is all of one kind
+
+
+@dataclass(frozen=True)
+class Views:
+    """Two views of each scene; the first is of a good part, the second of the same part with flaws.
+
+    images [2,B,3,S,S] 0..1: photographs, normals or heights; poses [2,B,2,3]: pixel of a view, from its middle → place
+    in the scene; flawed [B,S,S]: 1 where the second image shows a flaw; content [B,K,h,w]: which layers fill the patches
+    of the first view; laid_out [B]: 1 where the layers of both views lie at the same places.
+    """
+
+    images: Tensor
+    poses: Tensor
+    flawed: Tensor
+    content: Tensor
+    laid_out: Tensor
+
+
+def make_views(generator: torch.Generator, scenes: int, size: int) -> Views:
+    """Draw `scenes` pairs of views of `size` pixels, a pure function of the generator's state."""
+    dice = Dice(generator)
+    parts = [_make(dice, min(SCENES_AT_ONCE, scenes - start), size) for start in range(0, scenes, SCENES_AT_ONCE)]
+    return Views(
+        images=torch.cat([part.images for part in parts], dim=1),
+        poses=torch.cat([part.poses for part in parts], dim=1),
+        flawed=torch.cat([part.flawed for part in parts]),
+        content=torch.cat([part.content for part in parts]),
+        laid_out=torch.cat([part.laid_out for part in parts]),
+    )
+
+
+def _make(dice: Dice, scenes: int, size: int) -> Views:
+    kind = KINDS[int(torch.multinomial(torch.tensor(KIND_SHARES, device=dice.device), 1, generator=dice.generator))]
+    layers = draw_layers(dice, scenes, size)
+    around = draw_surroundings(dice, scenes)
+    poses = _poses(dice, scenes, size)
+    depth = layers.rise.abs().amax(1).clamp(min=0.05 * size)
+    spots = dice.uniform(scenes, FLAWS, 2, low=-0.45, high=0.45) * size
+    spots = (poses[1, :, None, :, :2] @ spots[..., None])[..., 0] + poses[1, :, None, :, 2]
+    laid_out = dice.chance(scenes, of=LAID_OUT)
+    spoiled = _varied(dice, layers, laid_out, size).on_top(draw_flaws(dice, scenes, size, depth, spots))
+    nothing = torch.zeros(scenes, LAYERS, device=dice.device)
+    late = torch.arange(LAYERS, device=dice.device) >= LAYERS // 2
+    absent = -dice.chance(scenes, LAYERS, of=0.12) * late
+    flaw = torch.cat((absent, torch.ones(scenes, FLAWS, device=dice.device)), dim=1)
+    sensor = Sensor(dice, kind, around, depth)
+    good = draw(layers, nothing, around, poses[0], size, _noise(dice, around, poses[0], size), depth)
+    first = sensor.look(good)
+    maps = draw(spoiled, flaw, around, poses[1], size, _noise(dice, around, poses[1], size), depth)
+    second = sensor.look(maps)
+    flawed = torch.maximum(maps.recoloured, maps.reshaped) if kind == "photograph" else maps.reshaped
+    return Views(torch.stack((first, second)), poses, flawed, good.content, laid_out)
+
+
+def _noise(dice: Dice, around: Surroundings, poses: Tensor, size: int) -> Tensor:
+    turn = torch.atan2(poses[:, 1, 0], poses[:, 0, 0])
+    return texture(dice.normal(len(poses), 2, size, size), around.fine, turn)
+
+
+def _poses(dice: Dice, scenes: int, size: int) -> Tensor:
+    """Two poses of each scene [2,B,2,3]: one anywhere, one close to it."""
+    turn = dice.uniform(scenes, high=2 * math.pi)
+    zoom = dice.log_uniform(scenes, low=0.7, high=1.45)
+    shift = dice.normal(scenes, 2) * 0.16 * size
+    free = dice.chance(scenes, of=FREE_TURN)
+    turns = torch.stack((turn, turn + dice.normal(scenes) * (0.15 + 3.0 * free)))
+    zooms = torch.stack((zoom, zoom * (0.05 * dice.normal(scenes)).exp()))
+    shifts = torch.stack((shift, shift + dice.normal(scenes, 2) * 7.0))
+    rotation = torch.stack((turns.cos(), -turns.sin(), turns.sin(), turns.cos()), dim=-1).unflatten(-1, (2, 2))
+    return torch.cat((rotation * zooms[..., None, None], shifts[..., None]), dim=-1)
+
+
+def _varied(dice: Dice, layers: Layers, laid_out: Tensor, size: int) -> Layers:
+    """The same layers with the differences that good parts have: small ones, or other places for the upper layers."""
+    shape = layers.angle.shape
+    upper = (torch.arange(shape[1], device=dice.device) >= LAYERS // 3) * (1 - laid_out)[:, None]
+    return replace(
+        layers,
+        centre=layers.centre + upper[..., None] * dice.normal(*shape, 2) * 0.2 * size,
+        colour=(layers.colour * (1 + 0.05 * dice.normal(*shape, 1))).clamp(0, 1),
+        rise=layers.rise * (1 + 0.02 * dice.normal(*shape)),
+    )
