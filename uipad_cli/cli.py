@@ -242,6 +242,30 @@ def demo(
 
 
 @app.command()
+def pretrain(
+    out: Annotated[Path, typer.Argument(help="Folder for the weights, their card, curve and pictures.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Unlabelled images, or a data set of pairs, for half of the lessons.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")] = False,
+    json: Json = False,
+) -> None:
+    """Train the backbone `tiny` from scratch, on made-up parts and, if you like, your own images."""
+    from uipad_cli.engine import pretrain as engine
+
+    config = engine.PretrainConfig(steps=steps, seed=seed, device=device, precision=precision)
+    with console.progress() as report:
+        summary = engine.pretrain(out, config=config, images=images, resume=resume, report=report)
+    console.note(summary.sentence())
+    if json:
+        console.data(summary.card)
+
+
+@app.command()
 def doctor(json: Json = False) -> None:
     """What would fail on this machine, and how to mend it: versions, device, precision, weights, disk."""
     from uipad_cli.engine import doctor as engine

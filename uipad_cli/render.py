@@ -6,7 +6,7 @@ A heat map has fixed ends per category, (low, high) as good parts cover them: lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -234,3 +234,37 @@ def _check_rgb(image: Rgb) -> None:
 def _check_shape(name: str, array: NDArray[np.generic], shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         raise ValueError(f"{name} is {array.shape}, expected {shape}")
+
+
+def tile(rows: Sequence[Sequence[Rgb]]) -> Rgb:
+    """Images [S,S,3] of one size, side by side in each row, rows one below the other."""
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
+
+
+def curve(records: Sequence[Mapping[str, float]], *, left: str, right: str) -> Rgb:
+    """Two figures of a training log over its steps: `left` smoothed, on the left axis, `right` where it was taken."""
+    width, height, frame = 960, 480, 64
+    picture = np.full((height, width, 3), 255, np.uint8)
+    last = max(record["step"] for record in records)
+    cv2.rectangle(picture, (frame, frame), (width - frame, height - frame), _SOFT_INK, 1)
+    for name, colour, column in ((left, (32, 86, 168), 8), (right, (190, 70, 20), width - frame + 6)):
+        found = [(record["step"], record[name]) for record in records if name in record]
+        if not found:
+            continue
+        steps, values = np.array(found, dtype=np.float64).T
+        window = max(1, len(values) // 100)
+        values = np.convolve(
+            np.pad(values, (window // 2, window - 1 - window // 2), "edge"), np.ones(window) / window, "valid"
+        )
+        low, high = float(values.min()), float(values.max())
+        x = frame + (width - 2 * frame) * steps / last
+        y = height - frame - (height - 2 * frame) * (values - low) / max(high - low, 1e-9)
+        points = np.stack((x, y), axis=1).round().astype(np.int32)
+        cv2.polylines(picture, [points], isClosed=False, color=colour, thickness=2, lineType=cv2.LINE_AA)
+        for value, line in ((high, frame + 5), (low, height - frame)):
+            cv2.putText(picture, f"{value:.2f}", (column, line), _FONT, 0.5, colour, 1, cv2.LINE_AA)
+        cv2.putText(
+            picture, name, (column if column < width // 2 else width - 110, 40), _FONT, 0.55, colour, 1, cv2.LINE_AA
+        )
+    cv2.putText(picture, f"step {int(last)}", (width - frame - 90, height - 24), _FONT, 0.5, _INK, 1, cv2.LINE_AA)
+    return picture

@@ -109,7 +109,9 @@ def build_encoder(
         kernel = "patch_embed.proj.weight"  # the filter below would resample another patch size without a word
         if kernel in weights:
             check_state({kernel: vit.state_dict()[kernel]}, {kernel: weights[kernel]})
-        if isinstance(vit, VisionTransformer) and "pos_embed" in weights:
+        if isinstance(vit, TinyViT):
+            weights = vit.fit_positions(weights)
+        elif isinstance(vit, VisionTransformer) and "pos_embed" in weights:
             weights = checkpoint_filter_fn(dict(weights), vit)
         weights = {key: value for key, value in weights.items() if not key.startswith(CLASSIFIER_PARTS)}
         check_state(vit.state_dict(), weights)
@@ -154,7 +156,7 @@ def _create(
 ) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
     """The whole ViT and its colour statistics; image_size None keeps the model's own."""
     if name == TINY:
-        return _tiny(image_size or 392), IMAGENET_MEAN, IMAGENET_STD
+        return new_tiny(image_size or 392), IMAGENET_MEAN, IMAGENET_STD
     full_name = timm_name(name)
     if not timm.is_model(full_name.split(".")[0]):
         raise ValueError(f"timm has no model {full_name!r}")
@@ -177,8 +179,8 @@ def _create(
     return vit, tuple(vit.pretrained_cfg["mean"]), tuple(vit.pretrained_cfg["std"])
 
 
-def _tiny(image_size: int) -> TinyViT:
-    """`tiny` with the same initial weights on every machine, whatever the global seed."""
+def new_tiny(image_size: int, seed: int = TINY_SEED) -> TinyViT:
+    """`tiny` with initial weights: the same on every machine, whatever the global seed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(TINY_SEED)
+        torch.manual_seed(seed)
         return TinyViT(image_size)

@@ -21,6 +21,8 @@ from uipad_cli.core.tiny import PATCH, POSITIONS, TinyViT
 SOUND, FLAWED = 0.0, 0.05  # share of a patch that shows a flaw: none, or more than this; between, it is left out
 NEAR = 1.5  # patches closer than this to the right one are not wrong answers
 ALIKE = 0.4  # total difference of content up to which patches of one part are not wrong answers either
+ORIENTATIONS = 8
+DESCRIBED = 6 + 2 * ORIENTATIONS
 ANCHORS = 48  # patches per view pair that contrast is asked of
 
 
@@ -28,7 +30,7 @@ ANCHORS = 48  # patches per view pair that contrast is asked of
 class Lesson:
     """Two views of B parts: images [2,B,3,S,S], poses [2,B,2,3] (pixel from middle → part), flawed [B,S,S].
 
-    content [B,K,h,w]: what fills each patch of the first view; laid_out [B]: 1 where the views correspond by their pose.
+    content [B,K,h,w]: what fills each patch of the first view; laid_out [B]: 1 where both views show the same layout.
     """
 
     images: Tensor
@@ -46,6 +48,7 @@ class Pupil(nn.Module):
         self.vit, self.groups, self.temperature = vit, groups, temperature
         self.sharpness = nn.Parameter(torch.tensor(3.0))
         self.limit = nn.Parameter(torch.tensor(0.7))
+        self.describe = nn.Linear(groups * vit.embed_dim, DESCRIBED)
 
     def features(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """[V,3,S,S] → unit vectors [V,N,F]: the group means of all blocks, each of unit length, side by side.
@@ -54,23 +57,33 @@ class Pupil(nn.Module):
         """
         layers = self.vit.blocks_at(images, _offset(self.vit, images, generator))
         means = functional.normalize(group_means(layers.float(), self.groups), dim=-1)
-        return means.permute(0, 2, 1, 3).flatten(2) / self.groups**0.5  # [V,G,N,D] -> [V,N,G*D]
+        return torch.div(means.permute(0, 2, 1, 3).flatten(2), self.groups**0.5)  # [V,G,N,D] -> [V,N,G*D]
 
     def forward(self, lesson: Lesson, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Loss of one lesson and its parts."""
         good = self.features(lesson.images[0], generator)
         other = self.features(lesson.images[1], generator)
-        edge = lesson.images.shape[-1] // PATCH
-        place = patch_places(lesson.poses, edge)  # [B,N,2] in patches of the first view
-        share = functional.avg_pool2d(lesson.flawed[:, None], PATCH).flatten(1)  # [B,N]
-        seen = ((place >= 0) & (place <= edge - 1)).all(dim=-1)
-        sound, flawed = seen & (share <= SOUND), seen & (share > FLAWED)
+        place, sound, flawed = truth(lesson)
         content = lesson.content.flatten(2).transpose(1, 2)
         asked = sound & (lesson.laid_out > 0)[:, None]
+        description = self.description(good, lesson.images[0]) + self.description(other, lesson.images[1])
         contrast = self.contrast(good, other, place, asked, content, generator)
         novelty, margin = self.novelty(good, other, sound, flawed)
         parts = {"contrast": float(contrast.detach()), "novelty": float(novelty.detach()), "margin": margin}
-        return contrast + 2 * novelty, parts
+        parts["description"] = float(description.detach()) / 2
+        return contrast + 2 * novelty + description, parts
+
+    def judge(self, lesson: Lesson, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Distance of the second view's patches to the nearest of the first, and which of them are flawed.
+
+        Both [P], over the patches that are either clearly sound or clearly flawed.
+        """
+        good = self.features(lesson.images[0], generator)
+        other = self.features(lesson.images[1], generator)
+        _, sound, flawed = truth(lesson)
+        distance = 1 - (other @ good.transpose(1, 2)).amax(dim=2)
+        counted = sound | flawed
+        return distance[counted], flawed[counted]
 
     def contrast(
         self, good: Tensor, other: Tensor, place: Tensor, sound: Tensor, content: Tensor, generator: torch.Generator
@@ -98,6 +111,13 @@ class Pupil(nn.Module):
         chosen = torch.gather(sound, 1, anchors).flatten().float()
         return (loss * chosen).sum() / chosen.sum().clamp(min=1)
 
+    def description(self, features: Tensor, images: Tensor) -> Tensor:
+        """Mean squared error of what a linear layer reads about colours and edges, all of unit variance."""
+        wanted = described(images)
+        wanted = (wanted - wanted.mean(dim=(0, 1))) / wanted.std(dim=(0, 1)).clamp(min=1e-3)
+        told = self.describe(features * features.shape[-1] ** 0.5)
+        return functional.mse_loss(told.float(), wanted)
+
     def novelty(self, good: Tensor, other: Tensor, sound: Tensor, flawed: Tensor) -> tuple[Tensor, float]:
         """Logistic loss of the nearest neighbour's cosine, sound against flawed patches; and its mean difference."""
         nearest = (other @ good.transpose(1, 2)).amax(dim=2)  # [B,N]
@@ -108,19 +128,47 @@ class Pupil(nn.Module):
         return loss_sound + loss_flawed, margin
 
 
+@torch.no_grad()
+def described(images: Tensor) -> Tensor:
+    """Colours and edges of each patch [V,3,S,S] → [V,N,DESCRIBED]: means, deviations, orientations at two scales."""
+    means = functional.avg_pool2d(images, PATCH)
+    spread = (functional.avg_pool2d(images.square(), PATCH) - means.square()).clamp(min=0).sqrt()
+    found = [means, spread]
+    grey = images.mean(dim=1, keepdim=True)
+    for scale in (1, 2):
+        coarse = functional.avg_pool2d(grey, scale) if scale > 1 else grey
+        padded = functional.pad(coarse, (1, 1, 1, 1), mode="replicate")
+        right = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
+        down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+        turns = torch.arange(ORIENTATIONS, device=images.device) * (torch.pi / ORIENTATIONS)
+        along = right * turns.cos().view(1, -1, 1, 1) + down * turns.sin().view(1, -1, 1, 1)
+        found.append(functional.avg_pool2d(along.abs(), PATCH // scale).sqrt())
+    return torch.cat(found, dim=1).flatten(2).transpose(1, 2)
+
+
+def truth(lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
+    """Places of the second view's patches in the first [B,N,2], and which are sound, which flawed [B,N] bool."""
+    edge = lesson.images.shape[-1] // PATCH
+    place = patch_places(lesson.poses, edge)
+    share = functional.avg_pool2d(lesson.flawed[:, None], PATCH).flatten(1)
+    seen = ((place >= 0) & (place <= edge - 1)).all(dim=-1)
+    return place, seen & (share <= SOUND), seen & (share > FLAWED)
+
+
 def patch_places(poses: Tensor, edge: int) -> Tensor:
     """Where the patches of the second views lie in the first ones [B,edge*edge,2]: x, y in patches, 0 = the first."""
     axis = (torch.arange(edge, device=poses.device) - (edge - 1) / 2) * PATCH
     pixels = torch.stack(torch.meshgrid(axis, axis, indexing="ij")[::-1], dim=-1).flatten(0, 1)  # [N,2] x, y
     part = pixels @ poses[1, :, :, :2].transpose(1, 2) + poses[1, :, None, :, 2]
     back = torch.linalg.inv(poses[0, :, :, :2])
-    return (part - poses[0, :, None, :, 2]) @ back.transpose(1, 2) / PATCH + (edge - 1) / 2
+    back_there = torch.matmul(part - poses[0, :, None, :, 2], back.transpose(1, 2))
+    return torch.div(back_there, PATCH) + (edge - 1) / 2
 
 
 def _sample(tokens: Tensor, spots: Tensor, edge: int) -> Tensor:
     """Tokens [B,N,F] interpolated at spots [B,A,2] in patches → [B,A,F]."""
     grid = (2 * spots + 1) / edge - 1
-    image = tokens.transpose(1, 2).unflatten(2, (edge, edge))
+    image = tokens.transpose(1, 2).reshape(len(tokens), -1, edge, edge)
     found = functional.grid_sample(image, grid[:, None], padding_mode="border", align_corners=False)
     return found[:, :, 0].transpose(1, 2)
 

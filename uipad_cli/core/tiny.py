@@ -6,12 +6,14 @@ small network learns from far fewer images than one linear map (early convolutio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from timm.layers import build_sincos2d_pos_embed
+from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional
 
 PATCH = 14
 POSITIONS = 28  # edge of the grid of positions: 392 px
@@ -49,13 +51,41 @@ class TinyViT(VisionTransformer):
             num_classes=0,
             class_token=False,
             global_pool="avg",
-            embed_layer=Stem,  # type: ignore[arg-type]
+            embed_layer=Stem,
         )
         edge = image_size // PATCH
         positions = build_sincos2d_pos_embed([edge, edge], dim=WIDTH).flatten(0, -2)
-        self.pos_embed.data.copy_(0.3 * positions[None])  # type: ignore[union-attr]
+        self.positions.data.copy_(0.3 * positions[None])
         for block in self.blocks:
-            block.attn.fused_attn = False  # two plain products are three times as fast on a CPU in bfloat16
+            attention: Any = block.attn
+            attention.fused_attn = False  # two plain products are three times as fast on a CPU in bfloat16
+
+    @property
+    def positions(self) -> Tensor:
+        """What is added to each patch for its place [1,N,D]."""
+        assert self.pos_embed is not None
+        return self.pos_embed
+
+    def fit_positions(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict of another image size with its positions fitted to this one.
+
+        A smaller image takes the middle of the grid of positions: neighbours are as far apart as they were in training.
+        A larger one stretches it.
+        """
+        fitted = dict(weights)
+        here, there = self.positions.shape[1], fitted.get("pos_embed", self.positions).shape[1]
+        old, new = round(there**0.5), round(here**0.5)
+        if old == new or old * old != there:
+            return fitted
+        grid = fitted["pos_embed"].reshape(1, old, old, -1)
+        if new < old:
+            first = (old - new) // 2
+            grid = grid[:, first : first + new, first : first + new]
+        else:
+            image = grid.permute(0, 3, 1, 2).float()
+            stretched = functional.interpolate(image, size=(new, new), mode="bicubic", align_corners=False)
+            grid = stretched.permute(0, 2, 3, 1)
+        return fitted | {"pos_embed": grid.flatten(1, 2).contiguous()}
 
     def blocks_at(self, images: Tensor, offset: tuple[int, int]) -> Tensor:
         """Images [B,3,S,S], colour statistics removed, of any whole number of patches → all blocks [B,L,N,D].
@@ -64,7 +94,7 @@ class TinyViT(VisionTransformer):
         """
         tokens = self.patch_embed(images)
         edge = images.shape[-1] // PATCH
-        grid = self.pos_embed.unflatten(1, (POSITIONS, POSITIONS))  # type: ignore[union-attr]
+        grid = self.positions.reshape(1, POSITIONS, POSITIONS, -1)
         row, column = offset
         tokens = tokens + grid[:, row : row + edge, column : column + edge].flatten(1, 2)
         kept = []

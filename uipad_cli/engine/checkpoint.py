@@ -91,7 +91,6 @@ class Checkpoint(Claim):
     version: int = VERSION
     config: RunConfig
     backbone_source: str
-    backbone_trained: bool
     preparation: Preparation
     height_scale: HeightScale
     calibration: Calibration

@@ -11,7 +11,6 @@ from uipad_cli.engine.checkpoint import versions
 from uipad_cli.engine.evaluate import CategoryResult, evaluate, mean_metrics
 from uipad_cli.engine.prepare import prepare
 from uipad_cli.engine.train import train
-from uipad_cli.engine.weights import UNTRAINED
 from uipad_cli.errors import UsageError
 from uipad_cli.records import Progress, Report, silent
 from uipad_cli.report.page import Picture, Section, build_page
@@ -58,8 +57,6 @@ def _render(raw: Path, category: str, seed: int, report: Report) -> None:
 
 def _page(results: Sequence[CategoryResult], seed: int) -> str:
     notes = ["Rendered parts: colour and organised 3D points, trained on good parts only."]
-    if not all(result.record.backbone_trained for result in results):
-        notes.insert(0, UNTRAINED[0].upper() + UNTRAINED[1:])
     config_used = results[0].record.config
     settings = {
         "backbone": config_used.backbone,

@@ -18,8 +18,8 @@ import torch
 from uipad_cli import __version__
 from uipad_cli.core.backbone import ALIASES, TINY, build_encoder, hub_repository
 from uipad_cli.engine.runtime import choose_compute, has_bf16
-from uipad_cli.engine.weights import UNTRAINED, cached_weights
-from uipad_cli.errors import ResourceError
+from uipad_cli.engine.weights import cached_weights, check_embedded
+from uipad_cli.errors import ResourceError, WeightsError
 
 PACKAGES = ("torch", "timm", "numpy", "cv2", "tifffile", "safetensors", "pydantic", "typer", "rich", "yaml", "jinja2")
 NEEDED_GIB = 2.0
@@ -112,7 +112,7 @@ def _device() -> list[Finding]:
 
 
 def _weights() -> list[Finding]:
-    found = [Finding(f"backbone {TINY}", "note", UNTRAINED)]
+    found = [_embedded()]
     for alias in ALIASES:
         repository = hub_repository(alias)
         cached = cached_weights(repository) if repository else None
@@ -122,6 +122,14 @@ def _weights() -> list[Finding]:
             cure = "the first `uipad train` fetches them from the hub; without a network give --weights FILE"
             found.append(Finding(f"backbone {alias}", "note", "no weights on this machine", cure))
     return found
+
+
+def _embedded() -> Finding:
+    try:
+        card = check_embedded()
+    except WeightsError as error:
+        return Finding(f"backbone {TINY}", "fails", error.message, error.cure)
+    return Finding(f"backbone {TINY}", "ok", f"weights in the package, sha256 {card['sha256'][:12]}")
 
 
 def _disk() -> list[Finding]:

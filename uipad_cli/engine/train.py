@@ -32,7 +32,7 @@ from uipad_cli.engine.checkpoint import (
 from uipad_cli.engine.judging import judge
 from uipad_cli.engine.recorder import Recorder
 from uipad_cli.engine.runtime import StopRequest, choose_compute, precision_name
-from uipad_cli.engine.weights import UNTRAINED, LoadedEncoder, file_hash, fit_framing, load_encoder
+from uipad_cli.engine.weights import LoadedEncoder, file_hash, fit_framing, load_encoder
 from uipad_cli.errors import DataError, UsageError, WeightsError
 from uipad_cli.methods.base import CollapseError, Method
 from uipad_cli.metrics.calibrate import map_range, threshold_from_good
@@ -89,8 +89,6 @@ def train(
         return _finished(out, claim, config, report)
     saved = _look(out, claim, config, resume)
     loaded = load_encoder(config.backbone, weights, config.framing.crop)
-    if not loaded.trained:
-        report(Progress("note", 0, 0, note=f"note: {UNTRAINED}"))
     method = build_method(config, loaded.encoder, choose_compute(config.device, config.precision, "train"))
 
     files.write_json(out / RUN_FILE, _identity(claim, config))
@@ -107,7 +105,6 @@ def train(
             **claim.model_dump(),
             config=config,
             backbone_source=loaded.source,
-            backbone_trained=loaded.trained,
             preparation=training.preparation,
             height_scale=training.scale,
             calibration=_calibrate(scorer, training, validation, config, recorder.report),

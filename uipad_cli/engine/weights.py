@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 import pickle
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import huggingface_hub
@@ -26,19 +28,16 @@ from uipad_cli.errors import UsageError, WeightsError
 
 HUB_FILE = "model.safetensors"
 HUB_SECONDS = 5.0
-UNTRAINED = (
-    "backbone 'tiny' has untrained weights (a fixed-seed initialisation): its scores show that everything runs, not "
-    "what the method can do; use --backbone dinov2-base, or --weights FILE, for real work"
-)
+EMBEDDED = Path(__file__).parent.parent / "weights" / "tiny.safetensors"
+EMBEDDED_CARD = EMBEDDED.with_suffix(".json")
 
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """An encoder and where its weights came from: `fixed seed`, `hub REPOSITORY`, or `file sha256:...`."""
+    """An encoder and where its weights came from: `embedded sha256:...`, `hub REPOSITORY`, or `file sha256:...`."""
 
     encoder: Encoder
     source: str
-    trained: bool
 
 
 def fit_framing(framing: Framing, backbone: str) -> Framing:
@@ -54,13 +53,27 @@ def load_encoder(backbone: str, weights: Path | None, image_size: int) -> Loaded
     """
     _patch(backbone)
     if weights is not None:
-        return LoadedEncoder(_fill(backbone, image_size, weights), f"file sha256:{file_hash(weights)}", True)
+        return LoadedEncoder(_fill(backbone, image_size, weights), f"file sha256:{file_hash(weights)}")
     if backbone == TINY:
-        return LoadedEncoder(build_encoder(backbone, image_size), "fixed seed", False)
+        check_embedded()
+        return LoadedEncoder(_fill(backbone, image_size, EMBEDDED), f"embedded sha256:{file_hash(EMBEDDED)}")
     repository = hub_repository(backbone)
     if repository is None:
         raise WeightsError(f"timm knows no pretrained weights for {backbone}", "give them with --weights FILE")
-    return LoadedEncoder(_from_hub(backbone, repository, image_size), f"hub {repository}", True)
+    return LoadedEncoder(_from_hub(backbone, repository, image_size), f"hub {repository}")
+
+
+def check_embedded() -> dict[str, Any]:
+    """The model card of the weights that travel in the package, once their hash agrees. Raises WeightsError."""
+    cure = "install uipad again"
+    try:
+        card: dict[str, Any] = json.loads(EMBEDDED_CARD.read_text(encoding="utf-8"))
+        expected = card["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{EMBEDDED_CARD}: cannot be read ({error})", cure) from error
+    if file_hash(EMBEDDED) != expected:
+        raise WeightsError(f"{EMBEDDED}: damaged, its hash is not the one on its card", cure)
+    return card
 
 
 def cached_weights(repository: str) -> Path | None:

@@ -24,7 +24,7 @@ class Layers:
 
     centre [B,K,2], angle, half [B,K,2]: half-width and half-height; corner: radius as a share of the smaller half;
     hollow: width of the ring that is left of a shape, 0 = solid; period [B,K,2] and count [B,K,2]: repetitions to
-    either side; around: radius of the circle that they lie on, 0 = a straight array; wobble: how far the outline strays;
+    either side; around: radius of the circle that they lie on, 0 = a straight array; wobble: how far outlines stray;
     rise: height of the slab, negative = a pocket; bevel: width of its edge; round: share of a barrel-shaped top;
     slope: tilt of the top; opaque 0..1: how much of the material below is covered; colour [B,K,3] linear; gloss;
     metal; print: contrast of the regular pattern; grain: contrast of the fine texture; rough: height of fine relief.
@@ -66,9 +66,9 @@ class Layers:
 class Surroundings:
     """What all layers of a scene share: [B,...].
 
-    floor [B,3]: colour of what the part lies on; waves [B,W,2]: the regular pattern's wave vectors, radians per pixel; phase [B,W]; bend [B,W]: how far it is
-    warped; fine [B,3]: width, stretch and direction of the fine texture; light [B,3]: unit vector to the lamp;
-    ambient [B]; lamp [B,3] colour; shine [B]: strength of highlights.
+    floor [B,3]: colour of what the part lies on; waves [B,W,2]: the regular pattern's wave vectors, radians per pixel;
+    phase [B,W]; bend [B,W]: how far it is warped; fine [B,3]: width, stretch and direction of the fine texture;
+    light [B,3]: unit vector to the lamp; ambient [B]; lamp [B,3] colour; shine [B]: strength of highlights.
     """
 
     floor: Tensor

@@ -40,7 +40,7 @@ def view_grid(poses: Tensor, size: int) -> Tensor:
     axis = torch.arange(size, device=poses.device) - (size - 1) / 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     pixels = torch.stack((x, y, torch.ones_like(x))).flatten(1)  # [3,S*S]
-    return (poses @ pixels).unflatten(2, (size, size))
+    return torch.matmul(poses, pixels).reshape(-1, 2, size, size)
 
 
 def draw(
@@ -140,7 +140,7 @@ def _pattern(place: Tensor, around: Surroundings) -> Tensor:
         swing = (place * vector).sum(1) + around.phase[:, wave, None, None] + around.bend[:, wave, None, None] * before
         before = swing.sin()
         total = total + before
-    return total / WAVES**0.5
+    return torch.div(total, WAVES**0.5)
 
 
 def _stray(place: Tensor, around: Surroundings) -> Tensor:
@@ -164,7 +164,7 @@ def texture(dice_noise: Tensor, fine: Tensor, turn: Tensor) -> Tensor:
     falloff = -2 * (math.pi * width) ** 2 * ((along * fine[:, 1, None, None]) ** 2 + across**2)
     spectrum = falloff.exp()[:, None] * torch.fft.rfft2(dice_noise)
     field = torch.fft.irfft2(spectrum, s=(size, size))
-    return field / field.std(dim=(2, 3), keepdim=True).clamp(min=1e-6)
+    return torch.div(field, field.std(dim=(2, 3), keepdim=True).clamp(min=1e-6))
 
 
 def slopes(height: Tensor) -> Tensor:
@@ -174,4 +174,5 @@ def slopes(height: Tensor) -> Tensor:
     right = (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]) / 8
     down = padded[..., 2:, :] - padded[..., :-2, :]
     below = (down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]) / 8
-    return torch.cat((right, below), dim=1)
+    both: Tensor = torch.cat((right, below), dim=1)
+    return both

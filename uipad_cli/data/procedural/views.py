@@ -22,7 +22,7 @@ from uipad_cli.data.procedural.drawing import draw, texture
 from uipad_cli.data.procedural.sensors import Kind, Sensor
 
 KINDS: tuple[Kind, ...] = ("photograph", "normals", "height")
-KIND_SHARES = (0.5, 0.35, 0.15)
+KIND_SHARES = (0.5, 0.4, 0.1)
 LAID_OUT = 0.65  # share of scenes whose layers keep their places from view to view
 FREE_TURN = 0.4  # share of scenes that lie at any angle in the second view
 SCENES_AT_ONCE = 6  # small chunks stay in a processor's cache; one chunk is all of one kind
@@ -32,9 +32,9 @@ SCENES_AT_ONCE = 6  # small chunks stay in a processor's cache; one chunk is all
 class Views:
     """Two views of each scene; the first is of a good part, the second of the same part with flaws.
 
-    images [2,B,3,S,S] 0..1: photographs, normals or heights; poses [2,B,2,3]: pixel of a view, from its middle → place
-    in the scene; flawed [B,S,S]: 1 where the second image shows a flaw; content [B,K,h,w]: which layers fill the patches
-    of the first view; laid_out [B]: 1 where the layers of both views lie at the same places.
+    images [2,B,3,S,S] 0..1: photographs, normals or heights; poses [2,B,2,3]: pixel of a view, from its middle →
+    place in the scene; flawed [B,S,S]: 1 where the second image shows a flaw; content [B,K,h,w]: which layers fill
+    the patches of the first view; laid_out [B]: 1 where the layers of both views lie at the same places.
     """
 
     images: Tensor
@@ -94,7 +94,7 @@ def _poses(dice: Dice, scenes: int, size: int) -> Tensor:
     turns = torch.stack((turn, turn + dice.normal(scenes) * (0.15 + 3.0 * free)))
     zooms = torch.stack((zoom, zoom * (0.05 * dice.normal(scenes)).exp()))
     shifts = torch.stack((shift, shift + dice.normal(scenes, 2) * 7.0))
-    rotation = torch.stack((turns.cos(), -turns.sin(), turns.sin(), turns.cos()), dim=-1).unflatten(-1, (2, 2))
+    rotation = torch.stack((turns.cos(), -turns.sin(), turns.sin(), turns.cos()), dim=-1).reshape(2, -1, 2, 2)
     return torch.cat((rotation * zooms[..., None, None], shifts[..., None]), dim=-1)
 
 
