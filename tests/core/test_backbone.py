@@ -36,9 +36,9 @@ def test_tiny_is_the_same_whatever_the_global_seed():
 
 
 def test_early_exit_gives_what_the_whole_network_gives_at_those_blocks():
-    whole = backbone._tiny(56)
+    whole = backbone.new_tiny(56)
     encoder = backbone.build_encoder("tiny", 56)
-    assert len(encoder.vit.blocks) == 10
+    assert len(encoder.vit.blocks) == 8
     images = torch.rand(2, 3, 56, 56)
     kept = encoder(images)
     assert kept.shape == (2, 8, 16, 192)
@@ -46,7 +46,7 @@ def test_early_exit_gives_what_the_whole_network_gives_at_those_blocks():
     for place, block in enumerate(whole.blocks):
         block.register_forward_hook(lambda _m, _i, out, place=place: taken.__setitem__(place, out))
     whole.eval().forward_features((images - encoder.mean) / encoder.std)
-    expected = torch.stack([taken[layer][:, 1:] for layer in encoder.layers], dim=1)
+    expected = torch.stack([taken[layer] for layer in encoder.layers], dim=1)
     assert torch.allclose(kept, expected, atol=1e-5)
 
 
@@ -72,11 +72,11 @@ def test_group_means_average_consecutive_layers():
 
 
 def test_full_weights_of_another_grid_fill_the_encoder():
-    source = backbone._tiny(112)
+    source = backbone.new_tiny(112)
     state = source.state_dict() | {"head.weight": torch.zeros(3, 192), "head.bias": torch.zeros(3)}
     encoder = backbone.build_encoder("tiny", 56, weights=state)
     assert torch.equal(encoder.vit.blocks[3].mlp.fc1.weight, source.blocks[3].mlp.fc1.weight)
-    assert encoder.vit.pos_embed.shape == (1, 17, 192)
+    assert encoder.vit.pos_embed.shape == (1, 16, 192)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_full_weights_of_another_grid_fill_the_encoder():
     ],
 )
 def test_weights_that_do_not_fit_are_named(change, told):
-    state = dict(backbone._tiny(56).state_dict())
+    state = dict(backbone.new_tiny(56).state_dict())
     change(state)
     with pytest.raises(ValueError, match=r"missing|unexpected|wrong shape") as caught:
         backbone.build_encoder("tiny", 56, weights=state)
@@ -96,8 +96,8 @@ def test_weights_that_do_not_fit_are_named(change, told):
 
 
 def test_weights_of_another_patch_size_are_refused():
-    state = dict(backbone._tiny(56).state_dict())
-    state["patch_embed.proj.weight"] = torch.zeros(192, 3, 16, 16)
+    state = dict(backbone.new_tiny(56).state_dict())
+    state["patch_embed.proj.weight"] = torch.zeros(192, 32, 8, 8)
     with pytest.raises(ValueError, match=r"patch_embed\.proj\.weight is"):
         backbone.build_encoder("tiny", 56, weights=state)
 

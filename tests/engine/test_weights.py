@@ -17,7 +17,7 @@ SIZE = 56
 def state():
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return {key: torch.rand_like(value) for key, value in backbone._tiny(SIZE).state_dict().items()}
+        return {key: torch.rand_like(value) for key, value in backbone.new_tiny(SIZE).state_dict().items()}
 
 
 def test_a_safetensors_and_a_pth_file_give_the_same_encoder(tmp_path, state):
@@ -25,14 +25,38 @@ def test_a_safetensors_and_a_pth_file_give_the_same_encoder(tmp_path, state):
     torch.save({"model": state}, tmp_path / "a.pth")
     loaded = [weights.load_encoder("tiny", tmp_path / name, SIZE) for name in ("a.safetensors", "a.pth")]
     for one in loaded:
-        assert one.trained
         assert one.source.startswith("file sha256:")
         assert torch.equal(one.encoder.vit.blocks[2].mlp.fc1.weight, state["blocks.2.mlp.fc1.weight"])
 
 
-def test_without_a_file_tiny_is_untrained_and_says_so():
+def test_without_a_file_tiny_takes_the_weights_in_the_package():
     loaded = weights.load_encoder("tiny", None, SIZE)
-    assert (loaded.source, loaded.trained) == ("fixed seed", False)
+    assert loaded.source == f"embedded sha256:{weights.check_embedded()['sha256']}"
+    inside = safetensors.torch.load_file(weights.EMBEDDED)
+    assert torch.equal(loaded.encoder.vit.blocks[2].mlp.fc1.weight, inside["blocks.2.mlp.fc1.weight"].float())
+
+
+def test_the_weights_in_the_package_are_small():
+    inside = safetensors.torch.load_file(weights.EMBEDDED)
+    assert sum(value.numel() for value in inside.values()) <= 6_000_000
+    assert weights.EMBEDDED.stat().st_size <= 12 * 2**20
+    assert {value.dtype for value in inside.values()} == {torch.float16}
+
+
+def test_damaged_weights_in_the_package_are_refused(tmp_path, monkeypatch):
+    for place in (weights.EMBEDDED, weights.EMBEDDED_CARD):
+        (tmp_path / place.name).write_bytes(place.read_bytes())
+    with (tmp_path / "tiny.safetensors").open("r+b") as stream:
+        stream.seek(-4, 2)
+        stream.write(b"oops")
+    monkeypatch.setattr(weights, "EMBEDDED", tmp_path / "tiny.safetensors")
+    monkeypatch.setattr(weights, "EMBEDDED_CARD", tmp_path / "tiny.json")
+    with pytest.raises(WeightsError, match="damaged") as caught:
+        weights.load_encoder("tiny", None, SIZE)
+    assert caught.value.exit_code == 4
+    (tmp_path / "tiny.json").unlink()
+    with pytest.raises(WeightsError, match="cannot be read"):
+        weights.load_encoder("tiny", None, SIZE)
 
 
 @pytest.mark.parametrize("key", ["blocks.0.norm1.weight", "pos_embed", "patch_embed.proj.bias"])
@@ -122,7 +146,7 @@ def test_hub_weights_that_are_on_this_machine_need_no_network(tmp_path, monkeypa
     monkeypatch.setattr(weights, "cached_weights", lambda repository: tmp_path / "model.safetensors")
     monkeypatch.setattr(weights, "hub_answers", lambda: pytest.fail("the network was asked"))
     loaded = weights.load_encoder("dinov2-small", None, SIZE)
-    assert (loaded.source, loaded.trained) == ("hub timm/vit_small_patch14_dinov2.lvd142m", True)
+    assert loaded.source == "hub timm/vit_small_patch14_dinov2.lvd142m"
     assert torch.equal(loaded.encoder.vit.blocks[5].mlp.fc1.weight, source.blocks[5].mlp.fc1.weight)
 
 

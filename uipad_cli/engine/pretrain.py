@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from uipad_cli.engine.weights import file_hash
 from uipad_cli.errors import UsageError, WeightsError
 from uipad_cli.methods.base import Descent, descend, hash_seed
 from uipad_cli.metrics.ranking import auroc
-from uipad_cli.records import Report, silent
+from uipad_cli.records import Progress, Report, silent
 from uipad_cli.render import curve, tile
 
 WEIGHTS_FILE, CARD_FILE, RUN_FILE = "tiny.safetensors", "tiny.json", "run.json"
@@ -87,6 +88,8 @@ def pretrain(
     started = time.perf_counter()
     photos = None if images is None else find_photos(images)
     identity = {"config": config.model_dump(mode="json"), "photos": None if photos is None else photos.digest()}
+    if resume and (out / CARD_FILE).is_file():
+        return PretrainSummary(out, _finished(out, identity, report))
     saved = _look(out, identity, resume)
     compute = choose_compute(config.device, config.precision, "train")
     school = School(config, compute, photos, first=0 if saved is None else int(saved["step"]))
@@ -101,7 +104,7 @@ def pretrain(
     state = {name: value.detach().half().cpu() for name, value in school.pupil.vit.state_dict().items()}
     save_tensors(out / WEIGHTS_FILE, state)
     files.write_png(out / CURVE_FILE, curve(_log(out), left="loss", right="exam_auroc"))
-    card = _card(out, config, photos, compute, recorder.last, time.perf_counter() - started)
+    card = _card(out, config, photos, compute, recorder.last, time.perf_counter() - started) | {"made_with": identity}
     files.write_json(out / CARD_FILE, card)
     for name in (TRAINING_FILE, RUN_FILE):
         (out / name).unlink(missing_ok=True)
@@ -195,9 +198,16 @@ def _look(out: Path, identity: dict[str, Any], resume: bool) -> dict[str, Tensor
     return saved
 
 
-def _log(out: Path) -> list[dict[str, float]]:
-    import json
+def _finished(out: Path, identity: dict[str, Any], report: Report) -> dict[str, Any]:
+    """The card of a finished pretraining with these settings. Raises UsageError when it was made with others."""
+    card: dict[str, Any] = files.read_json(out / CARD_FILE)
+    if card.get("made_with") != identity:
+        raise UsageError(f"{out} holds a backbone made with other settings or images", "choose another folder")
+    report(Progress("note", 0, 0, note=f"note: {out} is finished; nothing to resume"))
+    return card
 
+
+def _log(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / LOG_FILE).read_text(encoding="utf-8").splitlines()]
 
 
