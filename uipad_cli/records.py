@@ -70,7 +70,8 @@ class Sample:
 class Batch:
     """What a method sees: no label, no mask, no path.
 
-    rgb [B,3,H,W] float32 in 0..1; geometry [B,3,H,W] float32, about 0..1; valid [B,H,W] bool.
+    rgb [B,3,H,W] float32 in 0..1; valid [B,H,W] bool; geometry [B,3,H,W] float32: normals as colours in 0..1, or the
+    scaled height three times, about 0..1 and within -0.5..1.5.
     """
 
     rgb: Tensor

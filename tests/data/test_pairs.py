@@ -3,17 +3,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 
 from uipad_cli.data import files, mvtec3d
-from uipad_cli.data.framing import Framing
-from uipad_cli.data.geometry import HeightScale, Preparation, backproject
-from uipad_cli.data.pairs import Pairs, encode_height, load_mask, load_sample, to_batch
+from uipad_cli.data.framing import Framing, frame
+from uipad_cli.data.geometry import HeightScale, Preparation, backproject, scale_height
+from uipad_cli.data.pairs import Pairs, load_mask, load_sample, to_batch
+from uipad_cli.data.procedural import sensors
+from uipad_cli.data.procedural.design import Dice, Surroundings
+from uipad_cli.data.procedural.drawing import Maps
+from uipad_cli.data.procedural.sensors import Sensor
+from uipad_cli.data.relief import GeometryImage
 from uipad_cli.errors import DataError
-from uipad_cli.records import Item
+from uipad_cli.records import Item, Sample
 
 WritePair = Callable[..., None]
 SCALE = HeightScale(low=0.0, high=0.04)
@@ -108,29 +114,67 @@ class TestLoadMask:
 
 
 class TestBatches:
-    def test_encoding(self) -> None:
-        encoded = encode_height(np.array([[0.0, 0.02, 0.04]], np.float32), SCALE)
-        assert encoded.shape == (3, 1, 3)
-        np.testing.assert_allclose(encoded[1], [[0, 0.5, 1]], atol=1e-6)
+    @pytest.mark.parametrize(("right", "down"), [(0.0, 0.0), (0.02, 0.0), (0.0, -0.015), (-0.01, 0.02)])
+    def test_a_tilted_plane_has_one_colour(self, right: float, down: float) -> None:
+        row, column = np.mgrid[:28, :28].astype(np.float32)
+        scaled = 0.5 + right * (column - 14) + down * (row - 14)  # rises in scaled height per pixel
+        sample = Sample(
+            np.zeros((28, 28, 3), np.uint8), (0.04 * scaled).astype(np.float32), np.ones((28, 28), np.bool_)
+        )
+        seen = to_batch([sample], Framing(resize=28, crop=28), SCALE, "normals").geometry[0]
+        normal = np.array([-40 * right, -40 * down, 1.0])
+        colour = 0.5 + 0.5 * normal / np.linalg.norm(normal)
+        inner = seen[:, 1:-1, 1:-1]
+        np.testing.assert_allclose(inner, np.broadcast_to(colour[:, None, None], inner.shape), atol=1e-4)
+        assert (seen.shape, seen.dtype) == ((3, 28, 28), torch.float32)
+        if right == down == 0:
+            assert torch.equal(seen, torch.tensor([0.5, 0.5, 1.0])[:, None, None].expand(3, 28, 28))
+
+    def test_height_out_of_range_is_level(self) -> None:
+        steep = np.broadcast_to(np.linspace(0.1, 0.9, 28, dtype=np.float32), (28, 28))
+        sample = Sample(np.zeros((28, 28, 3), np.uint8), steep, np.ones((28, 28), np.bool_))
+        seen = to_batch([sample], Framing(resize=28, crop=28), SCALE, "normals").geometry[0]
+        assert torch.equal(seen, torch.tensor([0.5, 0.5, 1.0])[:, None, None].expand(3, 28, 28))
+
+    def test_height_is_repeated_three_times(self, items: list[Item]) -> None:
+        samples = [load_sample(item, Preparation()) for item in items[:2]]
+        seen = to_batch(samples, FRAMING, SCALE, "height").geometry
+        for sample, image in zip(samples, seen, strict=True):
+            scaled = scale_height(frame(sample.height, FRAMING), SCALE)
+            np.testing.assert_array_equal(image, np.stack([scaled] * 3))
+        assert seen.max() == pytest.approx(0.75, abs=0.05)
+
+    @pytest.mark.parametrize("kind", ["normals", "height"])
+    def test_made_up_surfaces_become_the_same_image(
+        self, items: list[Item], kind: GeometryImage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        samples = [load_sample(item, Preparation()) for item in items[:2]]
+        scaled = torch.from_numpy(np.stack([scale_height(frame(one.height, FRAMING), SCALE) for one in samples]))
+        monkeypatch.setattr(sensors, "scan", lambda *_: scaled)
+        flat = Maps(*[torch.zeros_like(scaled)] * 8)
+        sensor = Sensor(Dice(torch.Generator().manual_seed(0)), kind, cast("Surroundings", None), torch.ones(2))
+        assert torch.equal(sensor.look(flat), to_batch(samples, FRAMING, SCALE, kind).geometry)
 
     def test_shapes_types_and_ranges(self, items: list[Item]) -> None:
-        batch = to_batch([load_sample(item, Preparation()) for item in items[:2]], FRAMING, SCALE)
+        batch = to_batch([load_sample(item, Preparation()) for item in items[:2]], FRAMING, SCALE, "normals")
         assert batch.rgb.shape == batch.geometry.shape == (2, 3, 28, 28)
         assert batch.valid.shape == (2, 28, 28)
         assert (batch.rgb.dtype, batch.geometry.dtype) == (torch.float32, torch.float32)
         assert batch.valid.dtype == torch.bool
         assert 0 <= batch.rgb.min() < batch.rgb.max() <= 1
-        assert batch.geometry.max() == pytest.approx(0.75, abs=0.05)
-        assert torch.equal(batch.geometry[:, 0], batch.geometry[:, 2])
+        assert 0 <= batch.geometry.min() < batch.geometry.max() <= 1
+        assert not torch.equal(batch.geometry[:, 0], batch.geometry[:, 1])
 
     def test_samples_of_different_sizes_share_a_batch(self, tmp_path: Path, write_pair: WritePair) -> None:
         write_pair(tmp_path / "part" / "test" / "good", "a", size=40)
         write_pair(tmp_path / "part" / "test" / "good", "b", size=90)
         samples = [load_sample(item, Preparation()) for item in mvtec3d.scan(tmp_path, "part", "test")]
-        assert len(to_batch(samples, FRAMING, SCALE)) == 2
+        assert len(to_batch(samples, FRAMING, SCALE, "normals")) == 2
 
-    def test_pairs_iterate_again_and_in_order(self, items: list[Item]) -> None:
-        pairs = Pairs(items, Preparation(), FRAMING, SCALE, 2)
+    @pytest.mark.parametrize("framing", [FRAMING, Framing(resize=37, crop=29)])
+    @pytest.mark.parametrize("kind", ["normals", "height"])
+    def test_pairs_iterate_again_and_in_order(self, items: list[Item], framing: Framing, kind: GeometryImage) -> None:
+        pairs = Pairs(items, Preparation(), framing, SCALE, kind, 2)
         assert len(pairs) == 3
         first, second = list(pairs), list(pairs)
         assert [len(batch) for batch in first] == [2, 2, 1]
@@ -139,6 +183,6 @@ class TestBatches:
             assert torch.equal(one.geometry, other.geometry)
         alone = torch.cat([batch.geometry for batch in replace(pairs, batch_size=1)])
         assert torch.equal(alone, torch.cat([batch.geometry for batch in first]))
-        assert len(Pairs([], Preparation(), FRAMING, SCALE, 2)) == 0
+        assert len(replace(pairs, items=[])) == 0
         with pytest.raises(ValueError, match="batch_size"):
             replace(pairs, batch_size=0)

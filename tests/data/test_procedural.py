@@ -5,9 +5,10 @@ import pytest
 import torch
 
 import uipad_cli
-from uipad_cli.data.procedural import design, drawing, sensors
+from uipad_cli.data.procedural import design, drawing
 from uipad_cli.data.procedural.design import Dice
 from uipad_cli.data.procedural.views import make_views
+from uipad_cli.data.relief import normal_image
 
 FOLDER = Path(uipad_cli.__file__).parent / "data" / "procedural"
 
@@ -78,9 +79,9 @@ def test_a_missing_layer_is_a_flaw_where_it_was():
 
 
 def test_a_plane_has_one_normal_and_flat_ground_looks_up():
-    flat = sensors.normal_image(torch.zeros(1, 20, 20))
+    flat = normal_image(torch.zeros(1, 20, 20))
     assert torch.allclose(flat, torch.tensor([0.5, 0.5, 1.0]).view(1, 3, 1, 1).expand_as(flat))
-    ramp = sensors.normal_image((torch.arange(20.0) / 40).expand(1, 20, 20))[..., 1:-1, 1:-1]
+    ramp = normal_image((torch.arange(20.0) / 40).expand(1, 20, 20))[..., 1:-1, 1:-1]
     expected = torch.tensor([0.5 - 0.5 / 2**0.5, 0.5, 0.5 + 0.5 / 2**0.5]).view(1, 3, 1, 1)
     assert torch.allclose(ramp, expected.expand_as(ramp), atol=1e-5)
 

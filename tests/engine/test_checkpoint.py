@@ -7,6 +7,7 @@ import torch
 
 from uipad_cli.core.compute import Compute
 from uipad_cli.engine import checkpoint
+from uipad_cli.engine.judging import pairs_of
 from uipad_cli.errors import WeightsError
 from uipad_cli.records import Batch
 
@@ -84,6 +85,20 @@ def test_a_record_that_is_no_record_is_refused(copy, content):
     (copy / checkpoint.RECORD).write_text(content)
     with pytest.raises(WeightsError):
         checkpoint.load_run(copy, CPU)
+
+
+def test_the_geometry_of_a_run_goes_wherever_it_judges(copy):
+    def geometry_of_pairs():
+        return pairs_of(checkpoint.read_record(copy), []).geometry
+
+    assert geometry_of_pairs() == "normals"
+    change(copy, lambda content: content["config"].update(geometry="height"))
+    assert geometry_of_pairs() == "height"
+    change(copy, lambda content: content["config"].pop("geometry"))  # written before there was a choice
+    assert geometry_of_pairs() == "height"
+    change(copy, lambda content: content["config"].update(geometry="depth"))
+    with pytest.raises(WeightsError, match=r"config\.geometry.*'normals' or 'height'"):
+        checkpoint.read_record(copy)
 
 
 def test_runs_are_found_here_and_one_folder_below(world, tmp_path):

@@ -55,6 +55,17 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(world, tmp_p
     assert weights[0] == weights[1] != weights[2]
 
 
+def test_the_geometry_image_can_be_chosen(world, tmp_path, quick):
+    chosen = run(world, tmp_path / "height", [*quick, "geometry=height"]).record
+    usual = checkpoint.read_record(world.run)
+    assert (usual.config.geometry, chosen.config.geometry) == ("normals", "height")
+    assert chosen.sha256["method.safetensors"] != usual.sha256["method.safetensors"]
+    assert chosen.calibration.threshold != usual.calibration.threshold
+    with pytest.raises(UsageError, match=r"geometry = 'depth'.*'normals' or 'height'"):
+        run(world, tmp_path / "depth", [*quick, "geometry=depth"])
+    assert not (tmp_path / "depth").exists()
+
+
 def test_an_interrupted_run_resumes_to_the_same_bytes(world, tmp_path, quick):
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Items → batches: the last step before a method, and the only one here that knows torch."""
+"""Items → batches: the last step before a method."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from uipad_cli.data.framing import Framing, frame
 from uipad_cli.data.geometry import HeightScale, Preparation, scale_height
+from uipad_cli.data.relief import GeometryImage, geometry_image
 from uipad_cli.data.samples import load_mask, load_sample
 from uipad_cli.records import Batch, Item, Sample
 
-__all__ = ["Pairs", "encode_height", "load_mask", "load_sample", "to_batch"]
+__all__ = ["Pairs", "load_mask", "load_sample", "to_batch"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Pairs:
     preparation: Preparation
     framing: Framing
     scale: HeightScale
+    geometry: GeometryImage
     batch_size: int
 
     def __post_init__(self) -> None:
@@ -37,17 +38,17 @@ class Pairs:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.items), self.batch_size):
             chosen = self.items[start : start + self.batch_size]
-            yield to_batch([load_sample(item, self.preparation) for item in chosen], self.framing, self.scale)
+            samples = [load_sample(item, self.preparation) for item in chosen]
+            yield to_batch(samples, self.framing, self.scale, self.geometry)
 
 
-def to_batch(samples: Sequence[Sample], framing: Framing, scale: HeightScale) -> Batch:
+def to_batch(samples: Sequence[Sample], framing: Framing, scale: HeightScale, geometry: GeometryImage) -> Batch:
     """Samples of any size -> one batch of framed squares."""
     rgb = np.stack([frame(sample.rgb, framing).transpose(2, 0, 1) for sample in samples])  # [B,3,H,W]
-    geometry = np.stack([encode_height(frame(sample.height, framing), scale) for sample in samples])
+    scaled = np.stack([scale_height(frame(sample.height, framing), scale) for sample in samples])
     valid = np.stack([frame(sample.valid, framing, nearest=True) for sample in samples])
-    return Batch(torch.from_numpy(rgb).to(torch.float32) / 255, torch.from_numpy(geometry), torch.from_numpy(valid))
-
-
-def encode_height(height: npt.NDArray[np.float32], scale: HeightScale) -> npt.NDArray[np.float32]:
-    """Height [H,W] in metres -> what stands in for a colour image: the scaled height three times, [3,H,W]."""
-    return np.repeat(scale_height(height, scale)[None], 3, axis=0)
+    return Batch(
+        torch.from_numpy(rgb).to(torch.float32) / 255,
+        geometry_image(torch.from_numpy(scaled), geometry),
+        torch.from_numpy(valid),
+    )

@@ -1,7 +1,7 @@
 """One folder that explains itself: safetensors + JSON, written atomically, rebuilt from the folder alone.
 
-    checkpoint.json       settings, framing, height scale, threshold, versions, hashes; written last, so a folder
-                          that holds it is whole
+    checkpoint.json       settings, framing, geometry, height scale, threshold, versions, hashes; written last, so a
+                          folder that holds it is whole
     method.safetensors    what the method learned
     backbone.safetensors  the frozen backbone up to its last kept block
     training.safetensors  where an unfinished run stands; gone when it is finished
@@ -21,7 +21,7 @@ import numpy
 import safetensors.torch
 import timm
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -31,6 +31,7 @@ from uipad_cli.core.compute import Compute
 from uipad_cli.data import files
 from uipad_cli.data.framing import Framing
 from uipad_cli.data.geometry import HeightScale, Preparation
+from uipad_cli.data.relief import GeometryImage
 from uipad_cli.engine.weights import file_hash
 from uipad_cli.errors import UsageError, WeightsError
 from uipad_cli.methods import METHODS
@@ -57,6 +58,7 @@ class RunConfig(BaseModel):
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     framing: Framing = Framing()
+    geometry: GeometryImage = "normals"
     batch: int = Field(default=8, ge=1)
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -98,6 +100,12 @@ class Checkpoint(Claim):
     training: dict[str, float]
     versions: dict[str, str]
     sha256: dict[str, str]
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _name_geometry(cls, config: Any) -> Any:
+        """Records older than the choice of geometry are of height, whatever the default is now."""
+        return {"geometry": "height", **config} if isinstance(config, dict) else config
 
 
 def method_class(name: str) -> type[Method]:

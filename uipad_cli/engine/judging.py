@@ -52,7 +52,8 @@ def judge(
         chosen = pairs.items[start : start + pairs.batch_size]
         read = [(item, sample) for item in chosen if (sample := _read(item, pairs, on_error)) is not None]
         if read:
-            scores = method.score(to_batch([sample for _, sample in read], pairs.framing, pairs.scale))
+            samples = [sample for _, sample in read]
+            scores = method.score(to_batch(samples, pairs.framing, pairs.scale, pairs.geometry))
             seconds = (time.perf_counter() - began) / len(read)
             for (item, sample), framed, score in zip(read, scores.map.numpy(), scores.image.tolist(), strict=True):
                 if not math.isfinite(score):
@@ -86,8 +87,9 @@ def _check_unit(item: Item, sample: Sample, scale: HeightScale) -> None:
 
 
 def pairs_of(record: Checkpoint, items: Sequence[Item]) -> Pairs:
-    """Items as the run of `record` wants to see them: its preparation, framing, height scale and batch."""
-    return Pairs(list(items), record.preparation, record.config.framing, record.height_scale, record.config.batch)
+    """Items as the run of `record` wants to see them: its preparation, framing, height scale, geometry and batch."""
+    config = record.config
+    return Pairs(list(items), record.preparation, config.framing, record.height_scale, config.geometry, config.batch)
 
 
 def split_pairs(record: Checkpoint, data: Path, split: str) -> Pairs:

@@ -134,7 +134,9 @@ def _pairs(data: Path, wanted: str, weights: Path | None, config: RunConfig) -> 
     splits = []
     for split in ("train", "validation"):
         good = [item for item in prepared.scan(data, category, split) if item.is_good]
-        splits.append(Pairs(good, manifest.preparation, config.framing, entry.height_scale, config.batch))
+        splits.append(
+            Pairs(good, manifest.preparation, config.framing, entry.height_scale, config.geometry, config.batch)
+        )
     if not splits[0].items:
         raise DataError(f"{data}: category {category} has no good training pairs", "prepare its train/good folder")
     content = entry.model_dump_json(exclude={"source"}).encode()

@@ -165,14 +165,3 @@ def texture(dice_noise: Tensor, fine: Tensor, turn: Tensor) -> Tensor:
     spectrum = falloff.exp()[:, None] * torch.fft.rfft2(dice_noise)
     field = torch.fft.irfft2(spectrum, s=(size, size))
     return torch.div(field, field.std(dim=(2, 3), keepdim=True).clamp(min=1e-6))
-
-
-def slopes(height: Tensor) -> Tensor:
-    """Height [B,S,S] → its rise per pixel to the right and downwards [B,2,S,S] (Sobel)."""
-    padded = functional.pad(height[:, None], (1, 1, 1, 1), mode="replicate")
-    across = padded[..., 2:] - padded[..., :-2]
-    right = (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]) / 8
-    down = padded[..., 2:, :] - padded[..., :-2, :]
-    below = (down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]) / 8
-    both: Tensor = torch.cat((right, below), dim=1)
-    return both

@@ -17,8 +17,9 @@ from uipad_cli.data import SPLITS, files, open_dataset
 from uipad_cli.data.geometry import Preparation, height_scale, scale_height
 from uipad_cli.data.procedural.design import Dice
 from uipad_cli.data.procedural.drawing import CELL
-from uipad_cli.data.procedural.sensors import blur, normal_image
+from uipad_cli.data.procedural.sensors import blur
 from uipad_cli.data.procedural.views import Views
+from uipad_cli.data.relief import normal_image
 from uipad_cli.data.samples import load_sample
 from uipad_cli.errors import DataError
 from uipad_cli.records import Item

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from uipad_cli.data.procedural.design import Dice, Surroundings
-from uipad_cli.data.procedural.drawing import Maps, slopes
+from uipad_cli.data.procedural.drawing import Maps
+from uipad_cli.data.relief import GeometryImage, geometry_image, slopes, unit_normals
 
-Kind = Literal["photograph", "normals", "height"]
-RELIEF_PIXELS = 40.0  # the height range of a part, in pixels, when normals are taken
+Kind = Literal["photograph"] | GeometryImage
 SHADOW_STEPS = (3.0, 7.0, 13.0)
 FILL_STEPS = (1, 4, 12)
 
@@ -41,13 +41,12 @@ class Sensor:
             shares = torch.tensor([0.03, 0.99], device=relief.device)
             low, high = torch.quantile(relief.flatten(1)[:, ::7], shares, dim=1)
             self.level = low, torch.maximum(high - low, 0.15 * self.depth)
-        scaled = scan(self.dice, relief, self.level, self.blind)
-        return normal_image(scaled) if self.kind == "normals" else scaled[:, None].expand(-1, 3, -1, -1)
+        return geometry_image(scan(self.dice, relief, self.level, self.blind), self.kind)
 
 
 def photograph(dice: Dice, maps: Maps, around: Surroundings) -> Tensor:
     """What a camera sees [B,3,S,S] 0..1; the lamp stands beside the camera, however the part lies."""
-    right, down, up = _unit_normals(slopes(maps.height + maps.fine))
+    right, down, up = unit_normals(slopes(maps.height + maps.fine))
     light = around.light + 0.05 * dice.normal(*around.light.shape)
     light = light / light.norm(dim=1, keepdim=True)
     x, y, z = (part[:, None, None] for part in light.unbind(1))
@@ -73,15 +72,10 @@ def scan(dice: Dice, relief: Tensor, level: tuple[Tensor, Tensor], blind: Tensor
     noise = dice.log_uniform(scenes, 1, 1, low=0.0006, high=0.01)
     white = dice.normal(scenes, 1, size, size)
     scaled = scaled + noise * blur(white, dice.uniform(scenes, high=0.33))[:, 0]
-    up = _unit_normals(slopes(relief))[2]
+    up = unit_normals(slopes(relief))[2]
     steep = up < blind
     speckle = dice.uniform(scenes, size, size) < dice.uniform(scenes, 1, 1, high=0.8) ** 4
     return _fill(scaled, 1 - (steep | speckle).float()).clamp(-0.5, 1.5)
-
-
-def normal_image(scaled: Tensor) -> Tensor:
-    """Scaled height [B,S,S] → unit normals as colours [B,3,S,S] 0..1."""
-    return 0.5 + 0.5 * torch.stack(_unit_normals(RELIEF_PIXELS * slopes(scaled)), dim=1)
 
 
 def blur(images: Tensor, side: Tensor) -> Tensor:
@@ -90,12 +84,6 @@ def blur(images: Tensor, side: Tensor) -> Tensor:
     padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
     across = side * (padded[..., 2:] + padded[..., :-2]) + (1 - 2 * side) * padded[..., 1:-1]
     return side * (across[..., 2:, :] + across[..., :-2, :]) + (1 - 2 * side) * across[..., 1:-1, :]
-
-
-def _unit_normals(slope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    right, down = -slope[:, 0], -slope[:, 1]
-    up = (1 + right * right + down * down).rsqrt()
-    return right * up, down * up, up
 
 
 def _sunlit(height: Tensor, light: Tensor) -> Tensor:
