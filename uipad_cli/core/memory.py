@@ -18,7 +18,7 @@ def neighbourhood_means(features: Tensor, grid: tuple[int, int], edge: int) -> T
     """Mean over the `edge` x `edge` patches around each patch: [B,N,D] → [B,N,D], fewer at the border (section 3.1)."""
     if edge == 1:
         return features
-    image = features.transpose(1, 2).unflatten(2, grid)
+    image = features.transpose(1, 2).reshape(len(features), -1, *grid)
     means = functional.avg_pool2d(image, edge, stride=1, padding=edge // 2, count_include_pad=False)
     return means.flatten(2).transpose(1, 2)
 
@@ -47,7 +47,8 @@ def nearest_distance(queries: Tensor, bank: Tensor) -> Tensor:
     """Euclidean distance of each query [Q,F] to the nearest of the bank [M,F] → [Q], float32."""
     lengths = bank.square().sum(dim=1)
     found = []
-    for chunk in queries.split(QUERIES_AT_ONCE):
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        chunk = queries[start : start + QUERIES_AT_ONCE]
         squared = torch.addmm(lengths, chunk, bank.T, alpha=-2).amin(dim=1) + chunk.square().sum(dim=1)
         found.append(squared.clamp(min=0).sqrt())
     return torch.cat(found)
