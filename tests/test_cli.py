@@ -112,6 +112,18 @@ def test_the_whole_road_by_command(capsys, world, tmp_path, quick):
     assert call(capsys, *train)[0] == 2
 
 
+def test_backbones_compares_them_in_a_table(capsys, world, tmp_path):
+    arguments = ["backbones", world.prepared, "--backbone", "gabor", "--set", "framing.resize=112"]
+    code, out, err = call(capsys, *arguments, "--set", "framing.crop=112", "--out", tmp_path / "o", "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads((tmp_path / "o" / "table.json").read_text())
+    assert [row["modalities"] for row in json.loads(out)["rows"]] == ["both", "rgb", "geometry"]
+    assert "PRO@30" in err
+    code, out, err = call(capsys, "backbones", world.prepared, "--backbone", "gabr")
+    assert (code, out) == (2, "")
+    assert "gabor" in err
+
+
 def damaged_depth(kind, folder):
     """A geometry file that is wrong in one way."""
     xyz = np.ones((112, 112, 3), np.float32)

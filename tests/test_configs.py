@@ -6,6 +6,7 @@ import pytest
 
 from uipad_cli import config
 from uipad_cli.engine.checkpoint import RunConfig, method_class
+from uipad_cli.methods import METHODS
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -19,12 +20,14 @@ def test_every_configuration_is_valid_and_names_its_command(path):
     assert "# Command: uipad" in path.read_text()
 
 
-def test_the_printed_defaults_are_the_defaults():
-    merged = config.merge([CONFIGS / "methods" / "uipad.yaml"], [])
-    options = method_class("uipad").Options
+@pytest.mark.parametrize("method", METHODS)
+def test_the_printed_defaults_are_the_defaults(method):
+    merged = config.merge([CONFIGS / "methods" / f"{method}.yaml"], [])
+    options = method_class(method).Options
     assert config.build(options, merged, "options") == options()
     written = merged.values["options"]
     assert list(written) == list(options.model_fields)
-    assert list(written["training"]) == list(type(options().training).model_fields)
+    if "training" in written:
+        assert list(written["training"]) == list(type(options().training).model_fields)
     run = config.build(RunConfig, merged)
-    assert run.model_copy(update={"options": {}}) == RunConfig()
+    assert run.model_copy(update={"options": {}}) == RunConfig(method=method)

@@ -126,7 +126,8 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the run.")],
     method: Annotated[str | None, typer.Option(help="Method; default uipad.")] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="tiny, dinov2-small/base/large, or any timm ViT; default dinov2-base.")
+        str | None,
+        typer.Option(help="tiny, gabor, tiny-random, dinov2-small/base/large, any timm ViT; default dinov2-base."),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Backbone weights, .safetensors or .pth with weights only.")
@@ -263,6 +264,34 @@ def pretrain(
     console.note(summary.sentence())
     if json:
         console.data(summary.card)
+
+
+@app.command()
+def backbones(
+    data: Annotated[Path, typer.Argument(help="Folder that `uipad prepare` made.")],
+    backbone: Annotated[
+        list[str] | None, typer.Option(help="Only this backbone; repeatable; default tiny, gabor, tiny-random.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights for one more row, tiny with this file.")] = None,
+    category: Categories = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, dotted, as in train; repeatable.")] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder for table.json and table.md.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare backbones: PatchCore on the features of each, on both images and on each alone; nothing is trained."""
+    from uipad_cli.config import merge
+    from uipad_cli.engine import backbones as engine
+
+    merged = merge([], set_ or [], {"device": device, "precision": precision})
+    with console.progress() as report:
+        table = engine.compare(
+            data, merged, backbones=backbone or (), weights=weights, categories=category or (), out=out, report=report
+        )  # fmt: skip
+    console.table(f"{data}", *table.rows())
+    if json:
+        console.data(table.document())
 
 
 @app.command()

@@ -59,6 +59,20 @@ def test_damaged_weights_in_the_package_are_refused(tmp_path, monkeypatch):
         weights.load_encoder("tiny", None, SIZE)
 
 
+@pytest.mark.parametrize(("name", "source"), [("gabor", "hand-made"), ("tiny-random", "fixed seed, untrained")])
+def test_what_takes_no_weights(tmp_path, name, source):
+    loaded = weights.load_encoder(name, None, SIZE)
+    assert loaded.source == source
+    with pytest.raises(UsageError, match=f"{name} takes no weights"):
+        weights.load_encoder(name, tmp_path / "a.safetensors", SIZE)
+
+
+def test_tiny_random_is_tiny_as_it_begins():
+    control = weights.load_encoder("tiny-random", None, SIZE).encoder
+    begun = backbone.build_encoder("tiny", SIZE)
+    assert all(torch.equal(value, control.state_dict()[key]) for key, value in begun.state_dict().items())
+
+
 @pytest.mark.parametrize("key", ["blocks.0.norm1.weight", "pos_embed", "patch_embed.proj.bias"])
 def test_a_missing_key_is_named(tmp_path, state, key):
     del state[key]
@@ -156,6 +170,6 @@ def test_an_unknown_backbone_names_near_ones():
     assert "dinov2-base" in caught.value.cure
 
 
-@pytest.mark.parametrize(("backbone_name", "crop"), [("tiny", 392), ("vit_tiny_patch16_224", 384)])
+@pytest.mark.parametrize(("backbone_name", "crop"), [("tiny", 392), ("gabor", 392), ("vit_tiny_patch16_224", 384)])
 def test_the_crop_is_whole_patches(backbone_name, crop):
     assert weights.fit_framing(Framing(), backbone_name) == Framing(crop=crop)

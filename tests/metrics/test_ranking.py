@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from uipad_cli.metrics.ranking import auroc, average_precision, f1_max
+from uipad_cli.metrics.ranking import auroc, auroc_interval, average_precision, f1_max
 
 METRICS = (auroc, average_precision, f1_max)
 
@@ -66,3 +66,54 @@ def test_one_class_is_undefined(metric, labels):
 def test_bad_input_is_refused(metric, scores, labels, message):
     with pytest.raises(ValueError, match=message):
         metric(scores, labels)
+
+
+@pytest.mark.parametrize(("level", "bounds"), [(0.95, (0, 1)), (0.85, (0.5, 1)), (0.5, (0.5, 1)), (0.3, (0.75, 1))])
+def test_the_interval_of_a_case_that_can_be_counted(level, bounds):
+    """Of the 16 draws of good 0, 2 and defective 1, 3 one has AUROC 0, four 0.5, four 0.75 and seven 1."""
+    assert auroc_interval([0, 2, 1, 3], [0, 0, 1, 1], level=level, draws=20000) == bounds
+
+
+@pytest.mark.parametrize("steps", [3, 1000])
+def test_the_interval_is_that_of_the_aurocs_of_the_draws(steps):
+    rng = np.random.default_rng(5)
+    labels = np.arange(60) % 3 == 0
+    scores = np.round((rng.normal(size=60) + labels) * steps / 6)
+    bad, good = scores[labels], scores[~labels]
+    found = [
+        auroc([*rng.choice(good, good.size), *rng.choice(bad, bad.size)], [0] * good.size + [1] * bad.size)
+        for _ in range(4000)
+    ]
+    low, high = auroc_interval(scores, labels, draws=4000)
+    assert (low, high) == pytest.approx(np.quantile(found, [0.025, 0.975]), abs=0.01)
+    assert low < auroc(scores, labels) < high
+
+
+def test_the_interval_is_the_same_again_and_depends_on_ranks_alone():
+    scores, labels = [0.1, 0.4, 0.2, 0.9, 0.3, 0.5], [0, 0, 0, 1, 1, 1]
+    first = auroc_interval(scores, labels)
+    assert first == auroc_interval(scores, labels)
+    assert first == auroc_interval([np.exp(score) for score in scores], labels)
+
+
+def test_ties_and_perfect_rankings_have_intervals_of_one_point():
+    assert auroc_interval([0.3] * 10, [1] * 4 + [0] * 6) == (0.5, 0.5)
+    assert auroc_interval([1, 2, 3, 4], [0, 0, 1, 1]) == (1, 1)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1], []])
+def test_one_class_has_no_interval(labels):
+    assert auroc_interval([0.5] * len(labels), labels) is None
+
+
+@pytest.mark.parametrize("wrong", [{"level": 0.0}, {"level": 1.0}, {"draws": 0}])
+def test_an_interval_of_nothing_is_refused(wrong):
+    with pytest.raises(ValueError, match="must lie between"):
+        auroc_interval([0, 1], [0, 1], **wrong)
+
+
+def test_many_images_are_drawn_in_parts(monkeypatch):
+    scores, labels = np.arange(40) % 7, np.arange(40) % 2
+    whole = auroc_interval(scores, labels, draws=400)
+    monkeypatch.setattr("uipad_cli.metrics.ranking.DRAWN_AT_ONCE", 400)
+    assert auroc_interval(scores, labels, draws=400) == pytest.approx(whole, abs=0.05)

@@ -14,10 +14,14 @@ import torch
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
+from uipad_cli.core.gabor import GaborBank
 from uipad_cli.core.tiny import TinyViT
 
 KEPT_LAYERS = 8
 TINY = "tiny"
+TINY_RANDOM = "tiny-random"  # the control: tiny, untrained for good
+GABOR = "gabor"
+BUILT_IN = (TINY, GABOR, TINY_RANDOM)
 TINY_SEED = 20260
 ALIASES = {
     "dinov2-small": "vit_small_patch14_dinov2",
@@ -96,7 +100,7 @@ def timm_name(name: str) -> str:
 def build_encoder(
     name: str, image_size: int, *, pretrained: bool | str = False, weights: Mapping[str, Tensor] | None = None
 ) -> Encoder:
-    """Build `tiny`, an alias or any timm ViT for square images of `image_size` pixels.
+    """Build one of BUILT_IN, an alias or any timm ViT for square images of `image_size` pixels.
 
     pretrained: let timm load its weights, from the hub (raises whatever the hub raises when it is out of reach) or from
     the hub's file of the given name that is already on this machine.
@@ -155,8 +159,10 @@ def _create(
     name: str, image_size: int | None, pretrained: bool | str
 ) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
     """The whole ViT and its colour statistics; image_size None keeps the model's own."""
-    if name == TINY:
+    if name in (TINY, TINY_RANDOM):
         return new_tiny(image_size or 392), IMAGENET_MEAN, IMAGENET_STD
+    if name == GABOR:
+        return GaborBank(image_size or 392), (0.0,) * 3, (1.0,) * 3
     full_name = timm_name(name)
     if not timm.is_model(full_name.split(".")[0]):
         raise ValueError(f"timm has no model {full_name!r}")

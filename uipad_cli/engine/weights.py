@@ -22,7 +22,18 @@ from huggingface_hub import constants
 from safetensors import SafetensorError
 from torch import Tensor
 
-from uipad_cli.core.backbone import ALIASES, TINY, Encoder, build_encoder, hub_repository, patch_size, timm_name
+from uipad_cli.core.backbone import (
+    ALIASES,
+    BUILT_IN,
+    GABOR,
+    TINY,
+    TINY_RANDOM,
+    Encoder,
+    build_encoder,
+    hub_repository,
+    patch_size,
+    timm_name,
+)
 from uipad_cli.data.framing import Framing
 from uipad_cli.errors import UsageError, WeightsError
 
@@ -30,11 +41,15 @@ HUB_FILE = "model.safetensors"
 HUB_SECONDS = 5.0
 EMBEDDED = Path(__file__).parent.parent / "weights" / "tiny.safetensors"
 EMBEDDED_CARD = EMBEDDED.with_suffix(".json")
+FIXED = {GABOR: "hand-made", TINY_RANDOM: "fixed seed, untrained"}
 
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """An encoder and where its weights came from: `embedded sha256:...`, `hub REPOSITORY`, or `file sha256:...`."""
+    """An encoder and where its weights came from.
+
+    source: `embedded sha256:...`, `file sha256:...`, `hub REPOSITORY`, or that it has none.
+    """
 
     encoder: Encoder
     source: str
@@ -49,9 +64,14 @@ def fit_framing(framing: Framing, backbone: str) -> Framing:
 def load_encoder(backbone: str, weights: Path | None, image_size: int) -> LoadedEncoder:
     """Build a backbone and give it its weights.
 
-    Raises UsageError for an unknown name, WeightsError for weights that are missing or do not fit.
+    Raises UsageError for an unknown name and for weights of what takes none, WeightsError for weights that are missing
+    or do not fit.
     """
     _patch(backbone)
+    if backbone in FIXED:
+        if weights is not None:
+            raise UsageError(f"backbone {backbone} takes no weights", "leave --weights out, or name another --backbone")
+        return LoadedEncoder(build_encoder(backbone, image_size), FIXED[backbone])
     if weights is not None:
         return LoadedEncoder(_fill(backbone, image_size, weights), f"file sha256:{file_hash(weights)}")
     if backbone == TINY:
@@ -137,8 +157,8 @@ def _patch(backbone: str) -> int:
     try:
         return patch_size(backbone)
     except ValueError as error:
-        near = difflib.get_close_matches(backbone, [TINY, *ALIASES, *timm.list_models("vit_*")], n=3, cutoff=0.4)
-        names = ", ".join(near) if near else ", ".join([TINY, *ALIASES])
+        near = difflib.get_close_matches(backbone, [*BUILT_IN, *ALIASES, *timm.list_models("vit_*")], n=3, cutoff=0.4)
+        names = ", ".join(near) if near else ", ".join([*BUILT_IN, *ALIASES])
         raise UsageError(f"unknown backbone {backbone!r}: {error}", f"for example: {names}") from error
 
 

@@ -88,8 +88,10 @@ class PatchCoreMethod:
         """Take over a memory bank. Raises ValueError when it is not one of this encoder and these options."""
         bank = state.get("bank")
         if set(state) != {"bank"} or bank is None or bank.ndim != 2 or not len(bank) or bank.shape[1] != self._width():
-            told = {name: list(value.shape) for name, value in state.items()}
-            raise ValueError(f"a memory bank is [patches, {self._width()}], found {told}")
+            told = ", ".join(f"{name} {list(value.shape)}" for name, value in state.items()) or "nothing"
+            raise ValueError(
+                f"the memory bank [patches, {self._width()}] is missing or of another shape, found: {told}"
+            )
         self.bank = bank.float().to(self.compute.device)
 
     def _width(self) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+DRAWN_AT_ONCE = 1 << 22  # images of a bootstrap in memory at a time
+
 
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float | None:
     """Chance that a defective image scores above a good one, a tie counting one half.
@@ -21,6 +23,43 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float | None:
     below = np.searchsorted(good, bad, side="left").sum(dtype=np.int64)
     not_above = np.searchsorted(good, bad, side="right").sum(dtype=np.int64)
     return int(below + not_above) / (2 * good.size * bad.size)
+
+
+def auroc_interval(
+    scores: ArrayLike, labels: ArrayLike, *, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> tuple[float, float] | None:
+    """Bounds that hold the share `level` of the AUROC over images drawn anew: a percentile bootstrap.
+
+    Good and defective images are each drawn `draws` times with replacement, as many as there are (Efron and Tibshirani
+    1993, chapter 13). Arguments, None and errors as for `auroc`; ValueError also for a level outside 0..1.
+    """
+    values, defective = _checked(scores, labels)
+    if not 0 < level < 1 or draws < 1:
+        raise ValueError(f"level {level} must lie between 0 and 1, draws {draws} must be at least 1")
+    if defective.all() or not defective.any():
+        return None
+    levels, places = np.unique(values, return_inverse=True)
+    good, bad = places[~defective], places[defective]
+    generator = np.random.default_rng(seed)
+    wins = np.empty(draws, dtype=np.int64)
+    at_once = max(1, DRAWN_AT_ONCE // values.size)
+    for start in range(0, draws, at_once):
+        count = min(at_once, draws - start)
+        good_at = _drawn_counts(good, levels.size, count, generator)
+        bad_at = _drawn_counts(bad, levels.size, count, generator)
+        below = np.cumsum(good_at, axis=1) - good_at
+        wins[start : start + count] = np.sum(bad_at * (2 * below + good_at), axis=1)  # 2 a win, 1 a tie
+    low, high = np.quantile(wins / (2 * good.size * bad.size), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _drawn_counts(
+    places: NDArray[np.int64], levels: int, draws: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """How often each level comes up when as many of `places` are drawn with replacement: [draws,levels]."""
+    drawn = places[generator.integers(places.size, size=(draws, places.size))]
+    flat = drawn + levels * np.arange(draws)[:, None]
+    return np.bincount(flat.ravel(), minlength=draws * levels).reshape(draws, levels)
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> float | None:

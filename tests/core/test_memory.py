@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from uipad_cli.core import memory
+
+
+def cloud(count, width, seed=0):
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_coreset_holds_one_of_each_cluster():
+    centres = 50 * cloud(12, 20)
+    points = (centres[:, None] + 0.1 * cloud(12 * 30, 20, seed=1).reshape(12, 30, 20)).flatten(0, 1)
+    chosen = memory.coreset(points, 12, seed=3)
+    assert sorted((chosen // 30).tolist()) == list(range(12))
+
+
+def test_a_coreset_covers_better_than_chance():
+    points = cloud(600, 8)
+    chosen = memory.coreset(points, 60, seed=0)
+    assert len(set(chosen.tolist())) == 60
+    covered = torch.cdist(points, points[chosen]).amin(dim=1).max()
+    for seed in range(5):
+        drawn = torch.randperm(600, generator=torch.Generator().manual_seed(seed))[:60]
+        assert covered < torch.cdist(points, points[drawn]).amin(dim=1).max()
+
+
+def test_a_coreset_of_all_is_all():
+    assert sorted(memory.coreset(cloud(40, 8), 40, seed=0).tolist()) == list(range(40))
+
+
+def test_a_coreset_depends_on_its_seed_alone():
+    points = cloud(200, 16)
+    torch.manual_seed(1)
+    first = memory.coreset(points, 20, seed=4)
+    torch.manual_seed(2)
+    assert torch.equal(first, memory.coreset(points, 20, seed=4))
+    assert not torch.equal(first, memory.coreset(points, 20, seed=5))
+
+
+@pytest.mark.parametrize("queries", [1, 5, memory.QUERIES_AT_ONCE, memory.QUERIES_AT_ONCE + 7])
+def test_the_nearest_distance_is_that_of_all_distances(queries):
+    bank, asked = cloud(70, 24), cloud(queries, 24, seed=2)
+    expected = torch.cdist(asked.double(), bank.double()).amin(dim=1)
+    found = memory.nearest_distance(asked, bank)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.double(), expected, atol=1e-4)
+
+
+def test_what_is_in_the_bank_is_no_distance_away():
+    bank = cloud(50, 24)
+    assert memory.nearest_distance(bank, bank).max() < 5e-3
+
+
+@pytest.mark.parametrize("edge", [1, 3, 5])
+def test_the_mean_of_a_constant_is_the_constant_also_at_the_border(edge):
+    features = torch.tensor([0.5, -2.0]).expand(3, 4 * 6, 2)
+    assert torch.allclose(memory.neighbourhood_means(features, (4, 6), edge), features)
+
+
+def test_the_mean_is_that_of_the_patches_around():
+    features = cloud(20, 3).reshape(1, 20, 3)
+    means = memory.neighbourhood_means(features, (4, 5), 3)
+    image = features.reshape(4, 5, 3)
+    assert torch.allclose(means[0, 1 * 5 + 2], image[0:3, 1:4].mean(dim=(0, 1)), atol=1e-6)
+    assert torch.allclose(means[0, 0], image[0:2, 0:2].mean(dim=(0, 1)), atol=1e-6)
+    assert torch.allclose(means[0, 19], image[2:4, 3:5].mean(dim=(0, 1)), atol=1e-6)
