@@ -130,7 +130,7 @@ def train(
         typer.Option(help="tiny, gabor, tiny-random, dinov2-small/base/large, any timm ViT; default dinov2-base."),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Backbone weights, .safetensors or .pth with weights only.")
+        Path | None, typer.Option(help="Backbone weights, .safetensors or .pth of weights only.")
     ] = None,
     config: Annotated[
         list[Path] | None, typer.Option("--config", help="YAML file; repeatable, later ones win.")
@@ -245,10 +245,8 @@ def demo(
 @app.command()
 def pretrain(
     out: Annotated[Path, typer.Argument(help="Folder for the weights, their card, curve and pictures.")],
-    images: Annotated[
-        Path | None, typer.Option(help="Unlabelled images, or a data set of pairs, for half of the lessons.")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 4000,
+    images: Annotated[Path | None, typer.Option(help="Unlabelled images or pairs for half of the lessons.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 2200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -270,7 +268,7 @@ def pretrain(
 def backbones(
     data: Annotated[Path, typer.Argument(help="Folder that `uipad prepare` made.")],
     backbone: Annotated[
-        list[str] | None, typer.Option(help="Only this backbone; repeatable; default tiny, gabor, tiny-random.")
+        list[str] | None, typer.Option(help="Only this one; repeatable; default: all built in.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights for one more row, tiny with this file.")] = None,
     category: Categories = None,

@@ -76,13 +76,13 @@ def test_novelty_rewards_flaws_that_are_like_nothing():
     _, sound, flawed = pretraining.truth(lesson(flaw=True))
     good = torch.nn.functional.normalize(torch.randn(3, 16, 32, generator=torch.Generator().manual_seed(1)), dim=-1)
     seen = good.clone()
-    blind, margin = pupil.novelty(good, seen, sound, flawed)
-    assert margin == pytest.approx(0, abs=1e-5)
+    blind, ratio = pupil.novelty(good, seen, sound, flawed)
+    assert ratio == pytest.approx(1, abs=0.1)
     seen[:, 5] = -good.sum(dim=1)
     seen = torch.nn.functional.normalize(seen, dim=-1)
-    sharp, margin = pupil.novelty(good, seen, sound, flawed)
+    sharp, ratio = pupil.novelty(good, seen, sound, flawed)
     assert sharp < blind
-    assert margin > 0.5
+    assert ratio > 2
 
 
 def test_described_tells_colour_and_direction():
@@ -103,6 +103,6 @@ def test_a_lesson_teaches_every_part_of_the_backbone():
     pupil = Pupil(new_tiny(392))
     loss, values = pupil(lesson(shift=3.0, flaw=True), torch.Generator().manual_seed(3))
     loss.backward()
-    assert set(values) == {"contrast", "novelty", "margin", "description"}
+    assert set(values) == {"contrast", "novelty", "ratio", "description"}
     untouched = [name for name, one in pupil.named_parameters() if one.grad is None or not one.grad.abs().sum() > 0]
     assert [name for name in untouched if not name.startswith("vit.norm")] == []

@@ -3,8 +3,8 @@
 Two views of a made-up part differ in pose, light and noise, and the second has flaws. The features that are trained are
 the very ones that methods use: the group means of the kept blocks. Two losses ask of them what anomaly detection needs.
 Contrast (InfoNCE, Oord et al. 2018, over patches as in DenseCL, Wang et al. 2021): a patch finds itself in the other
-view among all patches of the batch. Novelty: the cosine of a patch to its nearest neighbour in the good view, the
-PatchCore score, tells flawed patches from sound ones.
+view among all patches of the batch. Novelty: the distance of a patch to its nearest neighbour in the good view, the
+PatchCore score, picks the flawed patches out of the sound ones of their image.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from uipad_cli.core.tiny import PATCH, POSITIONS, TinyViT
 SOUND, FLAWED = 0.0, 0.05  # share of a patch that shows a flaw: none, or more than this; between, it is left out
 NEAR = 1.5  # patches closer than this to the right one are not wrong answers
 ALIKE = 0.4  # total difference of content up to which patches of one part are not wrong answers either
+SHARPNESS = 15.0  # of the softmax over distances 1 - cosine
+NOVELTY_WEIGHT = 0.5
 ORIENTATIONS = 8
 DESCRIBED = 6 + 2 * ORIENTATIONS
 ANCHORS = 48  # patches per view pair that contrast is asked of
@@ -46,8 +48,6 @@ class Pupil(nn.Module):
     def __init__(self, vit: TinyViT, groups: int = 2, temperature: float = 0.1) -> None:
         super().__init__()
         self.vit, self.groups, self.temperature = vit, groups, temperature
-        self.sharpness = nn.Parameter(torch.tensor(3.0))
-        self.limit = nn.Parameter(torch.tensor(0.7))
         self.describe = nn.Linear(groups * vit.embed_dim, DESCRIBED)
 
     def features(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -68,10 +68,10 @@ class Pupil(nn.Module):
         asked = sound & (lesson.laid_out > 0)[:, None]
         description = self.description(good, lesson.images[0]) + self.description(other, lesson.images[1])
         contrast = self.contrast(good, other, place, asked, content, generator)
-        novelty, margin = self.novelty(good, other, sound, flawed)
-        parts = {"contrast": float(contrast.detach()), "novelty": float(novelty.detach()), "margin": margin}
+        novelty, ratio = self.novelty(good, other, sound, flawed)
+        parts = {"contrast": float(contrast.detach()), "novelty": float(novelty.detach()), "ratio": ratio}
         parts["description"] = float(description.detach()) / 2
-        return contrast + 2 * novelty + description, parts
+        return contrast + NOVELTY_WEIGHT * novelty + description, parts
 
     def judge(self, lesson: Lesson, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Distance of the second view's patches to the nearest of the first, and which of them are flawed.
@@ -119,14 +119,17 @@ class Pupil(nn.Module):
         return functional.mse_loss(told.float(), wanted)
 
     def novelty(self, good: Tensor, other: Tensor, sound: Tensor, flawed: Tensor) -> tuple[Tensor, float]:
-        """Logistic loss of the nearest neighbour's cosine, sound against flawed patches; and its mean difference."""
-        nearest = (other @ good.transpose(1, 2)).amax(dim=2)  # [B,N]
-        strange = 10 * self.sharpness * (self.limit - nearest)
-        loss_sound = _masked_mean(functional.softplus(strange), sound)
-        loss_flawed = _masked_mean(functional.softplus(-strange), flawed)
-        margin = float((_masked_mean(nearest, sound) - _masked_mean(nearest, flawed)).detach())
-        return loss_sound + loss_flawed, margin
+        """How surely each flawed patch is picked out of the sound ones of its image by its distance to the good view.
 
+        Cross-entropy of a softmax over the distances to the nearest neighbour: no common threshold is asked for, as
+        every kind of part gets its own. Also the ratio of the mean distances, flawed to sound.
+        """
+        distance = 1 - (other @ good.transpose(1, 2)).amax(dim=2)  # [B,N]
+        strange = SHARPNESS * distance
+        crowd = strange.masked_fill(~sound, float("-inf")).logsumexp(dim=1, keepdim=True)
+        surprise = torch.logaddexp(strange, crowd) - strange
+        ratio = _masked_mean(distance, flawed) / _masked_mean(distance, sound).clamp(min=1e-6)
+        return _masked_mean(surprise, flawed), float(ratio.detach())
 
 @torch.no_grad()
 def described(images: Tensor) -> Tensor:

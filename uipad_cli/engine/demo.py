@@ -28,7 +28,8 @@ def demo(
 
     Raises UsageError for an unknown category, or a folder that holds another demo.
     """
-    chosen = [choose_category(scenes.CATEGORIES, name) for name in categories] or list(scenes.CATEGORIES)
+    known = (*scenes.CATEGORIES, *scenes.HELD_BACK)
+    chosen = [choose_category(known, name) for name in categories] or list(scenes.CATEGORIES)
     raw, ready, runs = out / "data", out / "prepared", out / "runs"
     for name in chosen:
         _render(raw, name, seed, report)
