@@ -275,7 +275,7 @@ def backbones(
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, dotted, as in train; repeatable.")] = None,
     device: Device = "auto",
     precision: Precision = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder for table.json and table.md.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the table and pictures of features.")] = None,
     json: Json = False,
 ) -> None:
     """Compare backbones: PatchCore on the features of each, on both images and on each alone; nothing is trained."""

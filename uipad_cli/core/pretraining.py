@@ -131,6 +131,7 @@ class Pupil(nn.Module):
         ratio = _masked_mean(distance, flawed) / _masked_mean(distance, sound).clamp(min=1e-6)
         return _masked_mean(surprise, flawed), float(ratio.detach())
 
+
 @torch.no_grad()
 def described(images: Tensor) -> Tensor:
     """Colours and edges of each patch [V,3,S,S] → [V,N,DESCRIBED]: means, deviations, orientations at two scales."""

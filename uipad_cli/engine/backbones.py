@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -27,6 +27,7 @@ from uipad_cli.data.framing import seen
 from uipad_cli.data.pairs import Pairs, load_mask
 from uipad_cli.data.prepared import Manifest
 from uipad_cli.engine.checkpoint import RunConfig
+from uipad_cli.engine.feature_picture import feature_picture
 from uipad_cli.engine.judging import judge
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.engine.weights import LoadedEncoder, fit_framing, load_encoder
@@ -143,6 +144,7 @@ def compare(
         table = Table(contestants, (*table.measured, *_measure(one, category, training, test, report)))
         if out is not None:
             table.write(out)
+            _draw(one, category, test, out)
     return table
 
 
@@ -191,6 +193,14 @@ def _measure(one: Contestant, category: str, training: Pairs, test: Pairs, repor
         seconds = float(np.median(encoder.seconds)) if modalities == "both" else None
         rows.append(Row(category, one.name, modalities, **_figures(method, test, step), seconds=seconds))
     return rows
+
+
+def _draw(one: Contestant, category: str, test: Pairs, out: Path) -> None:
+    """A picture of what the backbone sees in the first test pair."""
+    batch = next(iter(replace(test, batch_size=1)), None)
+    if batch is not None:
+        compute = choose_compute(one.config.device, one.config.precision, "score")
+        files.write_png(out / f"{category}_{one.name}.png", feature_picture(one.loaded.encoder, batch, compute))
 
 
 def _figures(method: PatchCoreMethod, test: Pairs, report: Report) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Layers:
     either side; around: radius of the circle that they lie on, 0 = a straight array; wobble: how far outlines stray;
     rise: height of the slab, negative = a pocket; bevel: width of its edge; round: share of a barrel-shaped top;
     slope: tilt of the top; opaque 0..1: how much of the material below is covered; colour [B,K,3] linear; gloss;
-    metal; print: contrast of the regular pattern; grain: contrast of the fine texture; rough: height of fine relief.
+    metal; motif: contrast of the regular pattern; grain: contrast of the fine texture; rough: height of fine relief.
     """
 
     centre: Tensor
@@ -47,7 +47,7 @@ class Layers:
     colour: Tensor
     gloss: Tensor
     metal: Tensor
-    print: Tensor
+    motif: Tensor
     grain: Tensor
     rough: Tensor
 
@@ -144,7 +144,7 @@ def draw_layers(dice: Dice, scenes: int, size: int) -> Layers:
         colour=tone,
         gloss=dice.uniform(*shape) * dice.chance(*shape, of=0.7),
         metal=dice.chance(*shape, of=0.25),
-        print=dice.uniform(*shape, high=0.7) * dice.chance(*shape, of=0.35),
+        motif=dice.uniform(*shape, high=0.7) * dice.chance(*shape, of=0.35),
         grain=dice.log_uniform(*shape, low=0.01, high=0.35),
         rough=dice.log_uniform(*shape, low=0.02, high=1.2) * dice.chance(*shape, of=0.6),
     )
@@ -180,7 +180,7 @@ def draw_flaws(dice: Dice, scenes: int, size: int, depth: Tensor, spots: Tensor)
         colour=_colours(dice, scenes, FLAWS),
         gloss=dice.uniform(*shape),
         metal=dice.chance(*shape, of=0.2),
-        print=torch.zeros(shape, device=dice.device),
+        motif=torch.zeros(shape, device=dice.device),
         grain=dice.log_uniform(*shape, low=0.01, high=0.35),
         rough=dice.log_uniform(*shape, low=0.05, high=1.5) * dice.chance(*shape, of=0.4) * present,
     )

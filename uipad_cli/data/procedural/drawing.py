@@ -80,7 +80,7 @@ def draw(
         rough = cover * each(layers.rough[:, index])
         fine = fine + drawn * cover * (each(layers.rough[:, index]) * noise[:, 1] - fine)
         opaque = cover * each(layers.opaque[:, index])
-        relative = 1 + each(layers.print[:, index]) * pattern + each(layers.grain[:, index]) * grain
+        relative = 1 + each(layers.motif[:, index]) * pattern + each(layers.grain[:, index]) * grain
         colour = layers.colour[:, index, :, None, None] * relative.clamp(min=0.1)[:, None]
         change = opaque[:, None] * (colour - albedo)
         if bool(flaw[:, index].any()):
