@@ -246,7 +246,7 @@ def demo(
 def pretrain(
     out: Annotated[Path, typer.Argument(help="Folder for the weights, their card, curve and pictures.")],
     images: Annotated[Path | None, typer.Option(help="Unlabelled images or pairs for half of the lessons.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 2200,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     device: Device = "auto",
     precision: Precision = "auto",

@@ -47,7 +47,7 @@ class PretrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(default=2200, ge=1)
+    steps: int = Field(default=2000, ge=1)
     seed: int = Field(default=0, ge=0)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.02, ge=0)
@@ -116,7 +116,9 @@ class School:
 
     def __init__(self, config: PretrainConfig, compute: Compute, photos: Photos | None, *, first: int) -> None:
         self.config, self.compute, self.photos, self.step = config, compute, photos, first
-        self.pupil = Pupil(new_tiny(POSITIONS * PATCH, config.seed)).to(compute.device).train()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hash_seed(config.seed, 3))
+            self.pupil = Pupil(new_tiny(POSITIONS * PATCH, config.seed)).to(compute.device).train()
         self.recipe = Descent(
             epochs=config.steps,
             batch=1,
