@@ -129,9 +129,7 @@ def train(
         str | None,
         typer.Option(help="tiny, gabor, tiny-random, dinov2-small/base/large, any timm ViT; default dinov2-base."),
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Backbone weights, .safetensors or .pth of weights only.")
-    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Backbone weights: .safetensors, or a plain .pth.")] = None,
     config: Annotated[
         list[Path] | None, typer.Option("--config", help="YAML file; repeatable, later ones win.")
     ] = None,
@@ -185,9 +183,7 @@ def infer(
     depth: Annotated[Path | None, typer.Argument(help="Depth image or organised xyz of the same part.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for maps and heat maps.")] = Path("uipad-results"),
     threshold: Annotated[float | None, typer.Option(help="Alarm above this score, not the run's own.")] = None,
-    unit: Annotated[
-        float | None, typer.Option(min=1e-9, help="Metres per count of integer depth images; default the run's.")
-    ] = None,
+    unit: Annotated[float | None, typer.Option(min=1e-9, help="Metres per count of integer depths.")] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 when a part is anomalous.")] = False,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -267,9 +263,7 @@ def pretrain(
 @app.command()
 def backbones(
     data: Annotated[Path, typer.Argument(help="Folder that `uipad prepare` made.")],
-    backbone: Annotated[
-        list[str] | None, typer.Option(help="Only this one; repeatable; default: all built in.")
-    ] = None,
+    backbone: Annotated[list[str] | None, typer.Option(help="Only this one; repeatable; default built in.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights for one more row, tiny with this file.")] = None,
     category: Categories = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, dotted, as in train; repeatable.")] = None,
