@@ -171,7 +171,7 @@ def _pairs(data: Path, manifest: Manifest, category: str, split: str, config: Ru
     if split == "train" and not items:
         raise DataError(f"{data}: category {category} has no good training pairs", "prepare its train/good folder")
     scale = manifest.categories[category].height_scale
-    return Pairs(items, manifest.preparation, config.framing, scale, config.batch)
+    return Pairs(items, manifest.preparation, config.framing, scale, config.geometry, config.batch)
 
 
 def _measure(one: Contestant, category: str, training: Pairs, test: Pairs, report: Report) -> list[Row]:
@@ -255,7 +255,12 @@ class _Remembering(Encoder):
 def _shared(one: Contestant) -> Mapping[str, object]:
     """What all rows of a backbone have in common besides its weights."""
     config, options = one.config, one.options.model_dump(mode="json", exclude={"modalities"})
-    return {"framing": config.framing.model_dump(), "seed": config.seed, "options": options}
+    return {
+        "framing": config.framing.model_dump(),
+        "geometry": config.geometry,
+        "seed": config.seed,
+        "options": options,
+    }
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
