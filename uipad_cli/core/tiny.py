@@ -57,9 +57,6 @@ class TinyViT(VisionTransformer):
         edge = image_size // PATCH
         positions = build_sincos2d_pos_embed([edge, edge], dim=WIDTH).flatten(0, -2)
         self.positions.data.copy_(0.3 * positions[None])
-        for block in self.blocks:
-            attention: Any = block.attn
-            attention.fused_attn = False  # two plain products are three times as fast on a CPU in bfloat16
 
     @property
     def positions(self) -> Tensor:
@@ -88,11 +85,24 @@ class TinyViT(VisionTransformer):
             grid = stretched.permute(0, 2, 3, 1)
         return fitted | {"pos_embed": grid.flatten(1, 2).contiguous()}
 
+    def forward_intermediates(self, x: Tensor, *arguments: Any, **options: Any) -> Any:
+        """As timm has it."""
+        self._choose_attention(x)
+        return super().forward_intermediates(x, *arguments, **options)
+
+    def _choose_attention(self, images: Tensor) -> None:
+        """The fused kernel, but in bfloat16 on a CPU two plain products, which are about three times as fast there."""
+        plain = images.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        for block in self.blocks:
+            attention: Any = block.attn
+            attention.fused_attn = not plain
+
     def blocks_at(self, images: Tensor, offset: tuple[int, int]) -> Tensor:
         """Images [B,3,S,S], colour statistics removed, of any whole number of patches → all blocks [B,L,N,D].
 
         offset: row and column of the grid of positions where the first patch stands.
         """
+        self._choose_attention(images)
         tokens = self.patch_embed(images)
         edge = images.shape[-1] // PATCH
         grid = self.positions.reshape(1, POSITIONS, POSITIONS, -1)

@@ -41,7 +41,7 @@ def principal_colours(tokens: Tensor) -> Tensor:
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
     scores = centred @ directions[:COMPONENTS].T
     low, high = torch.quantile(scores, torch.tensor(REST), dim=0)
-    return ((scores - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+    return torch.clamp((scores - low) / (high - low).clamp(min=1e-6), 0, 1)
 
 
 def _bytes(image: Tensor) -> Picture:

@@ -33,7 +33,7 @@ class PatchCoreOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     modalities: Literal["both", "rgb", "geometry"] = "both"
-    neighbourhood: Literal[1, 3, 5] = 3
+    neighbourhood: Literal[1, 3, 5] = 1
     coreset: float = Field(default=0.1, gt=0, le=1)
     blur: float = Field(default=4.0, ge=0)
     top: float = Field(default=0.01, gt=0, le=1)
