@@ -34,7 +34,7 @@ def test_the_printed_text_collapses_and_the_gauges_say_so():
     path = Path(__file__).parents[2] / "configs" / "ablations" / "literal.yaml"
     literal = yaml.safe_load(path.read_text())["options"]
     losses = []
-    with pytest.raises(CollapseError, match="effective_prototypes") as caught:
+    with pytest.raises(CollapseError, match=r"effective_prototypes|fused_spread") as caught:
         fit(literal, report=lambda step: losses.append(step.values.get("reconstruction")))
     assert losses[-1] < 0.01  # the loss looks perfect, which is the trap
     assert "coherence_weight" in caught.value.cure
