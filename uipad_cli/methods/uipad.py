@@ -22,7 +22,7 @@ FOREIGN_PATCH = 0.15  # edge of the pasted patch of the blindness gauge, as a sh
 
 
 COLLAPSE_PATIENCE = 50  # steps
-BLIND_RATIO = 1.5  # 99th percentile of a map with a pasted foreign patch over its median
+BLIND_RATIO = 1.5  # map in a pasted foreign patch over the map there without it
 COLLAPSE_CURE = "use the default options (fusion: mean, target: fused, coherence_weight: 0.2), or another backbone"
 
 
@@ -108,7 +108,7 @@ class UIPADMethod:
         ratio = self.gauges(_first(next(iter(batches)), 2))["foreign_patch_ratio"]
         if ratio < BLIND_RATIO:
             raise CollapseError(
-                f"the model is blind: a foreign patch scores {ratio:.2f} times the median", COLLAPSE_CURE
+                f"the model is blind: a foreign patch scores {ratio:.2f} times what was there", COLLAPSE_CURE
             )
 
     @torch.no_grad()
@@ -128,8 +128,10 @@ class UIPADMethod:
         """Collapse gauges on good parts, and how far a pasted foreign patch stands out (1 = blind)."""
         self.network.eval()
         seen = self._forward(batch)
-        maps = self.score(_with_foreign_patch(batch)).map.flatten(1)
-        stands_out = maps.quantile(0.99, dim=1) / maps.median(dim=1).values.clamp(min=1e-12)
+        rows, columns = _foreign_place(batch)
+        before = self.score(batch).map[:, rows, columns].mean(dim=(1, 2))
+        after = self.score(_with_foreign_patch(batch)).map[:, rows, columns].mean(dim=(1, 2))
+        stands_out = after / before.clamp(min=1e-12)
         return _collapse_gauges(seen) | {"foreign_patch_ratio": float(stands_out.mean())}
 
     def state(self) -> dict[str, Tensor]:
@@ -236,15 +238,22 @@ class CollapseWatch:
         return ""
 
 
+def _foreign_place(batch: Batch) -> tuple[slice, slice]:
+    """Rows and columns of a square in the middle of the images."""
+    height, width = batch.rgb.shape[-2:]
+    edge = round(FOREIGN_PATCH * height)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    return slice(top, top + edge), slice(left, left + edge)
+
+
 def _with_foreign_patch(batch: Batch) -> Batch:
     """The batch with a checkered square in the middle of both images."""
     rgb, geometry = batch.rgb.clone(), batch.geometry.clone()
-    height, width = rgb.shape[-2:]
-    edge = round(FOREIGN_PATCH * height)
-    top, left = (height - edge) // 2, (width - edge) // 2
+    rows, columns = _foreign_place(batch)
+    edge = rows.stop - rows.start
     checks = ((torch.arange(edge)[:, None] // 7 + torch.arange(edge)[None] // 7) % 2).float()
     for image in (rgb, geometry):
-        image[:, :, top : top + edge, left : left + edge] = checks
+        image[:, :, rows, columns] = checks
     return Batch(rgb, geometry, batch.valid)
 
 
