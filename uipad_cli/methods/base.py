@@ -61,6 +61,8 @@ class Descent(BaseModel):
     final_learning_rate: float = Field(default=1e-4, ge=0)
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    amsgrad: bool = True
     clip: float = Field(default=0.1, gt=0)
 
     def steps_per_epoch(self, samples: int) -> int:
@@ -97,7 +99,10 @@ def descend(
     Raises CollapseError when the loss is no longer a number.
     """
     parameters = dict(network.named_parameters())
-    optimizer = StableAdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = StableAdamW(
+        parameters.values(), lr=settings.learning_rate, betas=(0.9, settings.beta2),
+        weight_decay=settings.weight_decay, amsgrad=settings.amsgrad,
+    )  # fmt: skip
     per_epoch = settings.steps_per_epoch(samples)
     total = settings.epochs * per_epoch
     first = 0 if resume is None else _load_training_state(network, optimizer, resume)
