@@ -7,7 +7,7 @@ import torch
 import uipad_cli
 from uipad_cli.data.procedural import design, drawing
 from uipad_cli.data.procedural.design import Dice
-from uipad_cli.data.procedural.views import make_views
+from uipad_cli.data.procedural.views import SCENES_AT_ONCE, make_views
 from uipad_cli.data.relief import normal_image
 
 FOLDER = Path(uipad_cli.__file__).parent / "data" / "procedural"
@@ -39,6 +39,20 @@ def test_the_same_seed_draws_the_same_and_another_seed_does_not(views):
     assert torch.equal(again.images, views.images)
     assert torch.equal(again.flawed, views.flawed)
     assert not torch.equal(other.images, views.images)
+
+
+def test_every_scene_is_photographed_and_scanned(views):
+    photographs, scans = views.images[:, :SCENES_AT_ONCE], views.images[:, SCENES_AT_ONCE : 2 * SCENES_AT_ONCE]
+    for several in (views.poses.flatten(2).transpose(0, 1), views.content, views.laid_out):
+        assert torch.equal(several[:SCENES_AT_ONCE], several[SCENES_AT_ONCE : 2 * SCENES_AT_ONCE])
+    upward = scans[:, :, 2].mean(dim=(0, 2, 3))
+    equal = (scans[:, :, 0] == scans[:, :, 1]).flatten(2).all()
+    assert (upward > 0.7).all() or equal  # normals, or heights
+    assert not torch.equal(photographs, scans)
+
+
+def test_an_odd_number_of_pairs_leaves_the_last_scan_out():
+    assert make_views(seeded(3), 5, 56).images.shape[1] == 5
 
 
 def test_scenes_differ_from_each_other(views):

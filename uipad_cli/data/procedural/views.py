@@ -1,4 +1,4 @@
-"""Pairs of views of made-up scenes: two photographs or two scans of one part, the second with flaws."""
+"""Pairs of views of made-up scenes: two photographs and two scans of one part, the second of each with flaws."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from uipad_cli.data.procedural.design import (
     draw_layers,
     draw_surroundings,
 )
-from uipad_cli.data.procedural.drawing import draw, texture
+from uipad_cli.data.procedural.drawing import Maps, draw, texture
 from uipad_cli.data.procedural.sensors import Kind, Sensor
 
-KINDS: tuple[Kind, ...] = ("photograph", "normals", "height")
-KIND_SHARES = (0.5, 0.4, 0.1)
-LAID_OUT = 0.65  # share of scenes whose layers keep their places from view to view
-FREE_TURN = 0.4  # share of scenes that lie at any angle in the second view
-SCENES_AT_ONCE = 6  # small chunks stay in a processor's cache; one chunk is all of one kind
+HEIGHTS = 0.2  # share of the scans that show heights; the others show normals
+LAID_OUT = 0.85  # share of scenes whose layers keep their places from view to view
+FREE_TURN = 0.3  # share of scenes that lie at any angle in the second view
+SCENES_AT_ONCE = 6  # small chunks stay in a processor's cache; the scans of one chunk are all of one kind
 
 
 @dataclass(frozen=True)
@@ -44,21 +43,25 @@ class Views:
     laid_out: Tensor
 
 
-def make_views(generator: torch.Generator, scenes: int, size: int) -> Views:
-    """Draw `scenes` pairs of views of `size` pixels, a pure function of the generator's state."""
-    dice = Dice(generator)
-    parts = [_make(dice, min(SCENES_AT_ONCE, scenes - start), size) for start in range(0, scenes, SCENES_AT_ONCE)]
+def make_views(generator: torch.Generator, pairs: int, size: int) -> Views:
+    """Draw `pairs` pairs of views of `size` pixels, a pure function of the generator's state.
+
+    Drawing a scene takes longer than looking at it, so each is looked at by a camera and by a 3D sensor.
+    """
+    dice, parts = Dice(generator), []
+    for start in range(0, pairs, 2 * SCENES_AT_ONCE):
+        parts += _make(dice, min(SCENES_AT_ONCE, (pairs - start + 1) // 2), size)
     return Views(
-        images=torch.cat([part.images for part in parts], dim=1),
-        poses=torch.cat([part.poses for part in parts], dim=1),
-        flawed=torch.cat([part.flawed for part in parts]),
-        content=torch.cat([part.content for part in parts]),
-        laid_out=torch.cat([part.laid_out for part in parts]),
+        images=torch.cat([part.images for part in parts], dim=1)[:, :pairs],
+        poses=torch.cat([part.poses for part in parts], dim=1)[:, :pairs],
+        flawed=torch.cat([part.flawed for part in parts])[:pairs],
+        content=torch.cat([part.content for part in parts])[:pairs],
+        laid_out=torch.cat([part.laid_out for part in parts])[:pairs],
     )
 
 
-def _make(dice: Dice, scenes: int, size: int) -> Views:
-    kind = KINDS[int(torch.multinomial(torch.tensor(KIND_SHARES, device=dice.device), 1, generator=dice.generator))]
+def _make(dice: Dice, scenes: int, size: int) -> list[Views]:
+    """The same scenes as photographs and as scans."""
     layers = draw_layers(dice, scenes, size)
     around = draw_surroundings(dice, scenes)
     poses = _poses(dice, scenes, size)
@@ -71,13 +74,18 @@ def _make(dice: Dice, scenes: int, size: int) -> Views:
     late = torch.arange(LAYERS, device=dice.device) >= LAYERS // 2
     absent = -dice.chance(scenes, LAYERS, of=0.12) * late
     flaw = torch.cat((absent, torch.ones(scenes, FLAWS, device=dice.device)), dim=1)
-    sensor = Sensor(dice, kind, around, depth)
     good = draw(layers, nothing, around, poses[0], size, _noise(dice, around, poses[0], size), depth)
-    first = sensor.look(good)
-    maps = draw(spoiled, flaw, around, poses[1], size, _noise(dice, around, poses[1], size), depth)
-    second = sensor.look(maps)
-    flawed = torch.maximum(maps.recoloured, maps.reshaped) if kind == "photograph" else maps.reshaped
-    return Views(torch.stack((first, second)), poses, flawed, good.content, laid_out)
+    bad = draw(spoiled, flaw, around, poses[1], size, _noise(dice, around, poses[1], size), depth)
+    scan: Kind = "height" if float(dice.uniform(1)) < HEIGHTS else "normals"
+    seen: dict[Kind, Tensor] = {"photograph": torch.maximum(bad.recoloured, bad.reshaped), scan: bad.reshaped}
+    return [
+        Views(_look(Sensor(dice, kind, around, depth), good, bad), poses, flawed, good.content, laid_out)
+        for kind, flawed in seen.items()
+    ]
+
+
+def _look(sensor: Sensor, *views: Maps) -> Tensor:
+    return torch.stack([sensor.look(maps) for maps in views])
 
 
 def _noise(dice: Dice, around: Surroundings, poses: Tensor, size: int) -> Tensor:
