@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 
 from uipad_cli.core import backbone
@@ -35,19 +36,23 @@ def test_tiny_is_the_same_whatever_the_global_seed():
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_early_exit_gives_what_the_whole_network_gives_at_those_blocks():
-    whole = backbone.new_tiny(56)
-    encoder = backbone.build_encoder("tiny", 56)
-    assert len(encoder.vit.blocks) == 8
-    images = torch.rand(2, 3, 56, 56)
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "tiny"])
+def test_early_exit_gives_what_the_whole_network_gives_at_those_blocks(name):
+    torch.manual_seed(0)
+    encoder = backbone.build_encoder(name, 112)
+    torch.manual_seed(0)
+    whole = backbone.new_tiny(112) if name == "tiny" else timm.create_model(name, img_size=112, num_classes=0)
+    images = torch.rand(2, 3, 112, 112)
     kept = encoder(images)
-    assert kept.shape == (2, 8, 16, 192)
+    assert kept.shape == (2, 8, encoder.grid[0] * encoder.grid[1], 192)
     taken = {}
     for place, block in enumerate(whole.blocks):
         block.register_forward_hook(lambda _m, _i, out, place=place: taken.__setitem__(place, out))
-    whole.eval().forward_features((images - encoder.mean) / encoder.std)
-    expected = torch.stack([taken[layer] for layer in encoder.layers], dim=1)
-    assert torch.allclose(kept, expected, atol=1e-5)
+    run = whole.eval().forward_intermediates if name == "tiny" else whole.eval().forward_features
+    run((images - encoder.mean) / encoder.std)
+    first = taken[0].shape[1] - kept.shape[2]  # a class token
+    expected = torch.stack([taken[layer][:, first:] for layer in encoder.layers], dim=1)
+    assert torch.allclose(kept, expected, atol=1e-4)
 
 
 def test_the_encoder_is_frozen_even_inside_a_training_module():
@@ -58,9 +63,10 @@ def test_the_encoder_is_frozen_even_inside_a_training_module():
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
-def test_features_do_not_depend_on_the_company_of_a_batch():
-    encoder = backbone.build_encoder("tiny", 56)
-    images = torch.rand(3, 3, 56, 56)
+@pytest.mark.parametrize(("name", "size"), [("tiny", 56), ("tiny", 392), ("gabor", 112)])
+def test_features_do_not_depend_on_the_company_of_a_batch(name, size):
+    encoder = backbone.build_encoder(name, size)
+    images = torch.rand(3, 3, size, size)
     together = encoder(images)
     alone = torch.cat([encoder(image[None]) for image in images])
     assert torch.equal(together, alone)
@@ -72,19 +78,18 @@ def test_group_means_average_consecutive_layers():
 
 
 def test_full_weights_of_another_grid_fill_the_encoder():
-    source = backbone.new_tiny(112)
-    state = source.state_dict() | {"head.weight": torch.zeros(3, 192), "head.bias": torch.zeros(3)}
-    encoder = backbone.build_encoder("tiny", 56, weights=state)
+    source = timm.create_model("vit_tiny_patch16_224", img_size=112, num_classes=3)
+    encoder = backbone.build_encoder("vit_tiny_patch16_224", 64, weights=source.state_dict())
     assert torch.equal(encoder.vit.blocks[3].mlp.fc1.weight, source.blocks[3].mlp.fc1.weight)
-    assert encoder.vit.pos_embed.shape == (1, 16, 192)
+    assert encoder.vit.pos_embed.shape == (1, 1 + 16, 192)
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda state: state.pop("blocks.3.attn.qkv.weight"), "missing: blocks.3.attn.qkv.weight"),
+        (lambda state: state.pop("blocks.7.attn.qkv.weight"), "missing: blocks.7.attn.qkv.weight"),
         (lambda state: state.update(stray=torch.zeros(1)), "unexpected: stray"),
-        (lambda state: state.update({"blocks.0.norm1.weight": torch.zeros(7)}), "blocks.0.norm1.weight is [7]"),
+        (lambda state: state.update({"blocks.0.norm.weight": torch.zeros(7)}), "blocks.0.norm.weight is [7]"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(change, told):

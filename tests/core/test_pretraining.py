@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from uipad_cli.core import pretraining
-from uipad_cli.core.backbone import new_tiny
+from uipad_cli.core.backbone import build_encoder, group_means, new_tiny
 from uipad_cli.core.pretraining import Lesson, Pupil
 
 EDGE, SIZE = 4, 56
@@ -50,13 +50,16 @@ def test_flawed_patches_and_places_outside_the_first_view_are_not_sound():
     assert shifted[0].reshape(EDGE, EDGE)[:, -1].sum() == 0
 
 
-def test_features_are_unit_vectors_wherever_the_patches_stand():
+def test_features_are_unit_vectors_the_group_means_that_methods_use():
     pupil = Pupil(new_tiny(392)).eval()
     images = torch.rand(2, 3, SIZE, SIZE)
     with torch.no_grad():
-        found = pupil.features(images, torch.Generator().manual_seed(0))
+        found = pupil.features(images)
     assert found.shape == (2, EDGE * EDGE, 2 * 192)
     assert torch.allclose(found.norm(dim=-1), torch.ones(2, EDGE * EDGE), atol=1e-5)
+    encoder = build_encoder("tiny", SIZE, weights=pupil.vit.state_dict())
+    means = torch.nn.functional.normalize(group_means(encoder(images * encoder.std + encoder.mean), 2), dim=-1)
+    assert torch.allclose(found[..., :192], means[:, 0] / 2**0.5, atol=1e-4)
 
 
 def test_contrast_prefers_the_right_patch():
@@ -105,4 +108,30 @@ def test_a_lesson_teaches_every_part_of_the_backbone():
     loss.backward()
     assert set(values) == {"contrast", "novelty", "ratio", "description"}
     untouched = [name for name, one in pupil.named_parameters() if one.grad is None or not one.grad.abs().sum() > 0]
-    assert [name for name in untouched if not name.startswith("vit.norm")] == []
+    assert untouched == []
+
+
+@torch.no_grad()
+def test_one_strange_patch_of_a_large_flaw_is_half_of_what_is_asked():
+    pupil = Pupil(new_tiny(14))
+    flawed = torch.zeros(1, 16, dtype=torch.bool)
+    flawed[:, :4] = True
+    good = torch.eye(16)[None]
+    seen = good.clone()
+    none, _ = pupil.novelty(good, seen, ~flawed, flawed)
+    seen[:, 0] = -good[:, 0]
+    one, _ = pupil.novelty(good, seen, ~flawed, flawed)
+    seen[:, :4] = -good[:, :4]
+    every, _ = pupil.novelty(good, seen, ~flawed, flawed)
+    assert float(every) < 0.05 < float(one) < 0.6 * float(none)
+    nothing, _ = pupil.novelty(good, seen, ~flawed, torch.zeros_like(flawed))
+    assert float(nothing) == 0
+
+
+def test_the_nearest_is_found_in_full_precision():
+    known = torch.nn.functional.normalize(torch.randn(1, 9, 384, generator=torch.Generator().manual_seed(0)), dim=-1)
+    asked = torch.nn.functional.normalize(known + 0.002 * torch.randn(1, 9, 384), dim=-1)
+    exact = 1 - (asked.double() * known.double()).sum(-1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = pretraining.nearest(asked, known)
+    assert torch.allclose(found.double(), exact, atol=1e-6)

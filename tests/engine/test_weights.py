@@ -73,7 +73,7 @@ def test_tiny_random_is_tiny_as_it_begins():
     assert all(torch.equal(value, control.state_dict()[key]) for key, value in begun.state_dict().items())
 
 
-@pytest.mark.parametrize("key", ["blocks.0.norm1.weight", "pos_embed", "patch_embed.proj.bias"])
+@pytest.mark.parametrize("key", ["blocks.0.norm.weight", "blocks.2.near.conv.weight", "patch_embed.proj.bias"])
 def test_a_missing_key_is_named(tmp_path, state, key):
     del state[key]
     safetensors.torch.save_file(state, tmp_path / "a.safetensors")

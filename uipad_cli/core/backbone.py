@@ -62,6 +62,11 @@ class Encoder(nn.Module):
         h, w = self.vit.patch_embed.grid_size
         return int(h), int(w)
 
+    @property
+    def patch(self) -> int:
+        """Edge of a patch in pixels."""
+        return int(self.vit.patch_embed.patch_size[0])
+
     def train(self, mode: bool = True) -> Encoder:
         """Stay in evaluation mode: the backbone is frozen, also inside a module that trains."""
         return super().train(False)
@@ -113,9 +118,7 @@ def build_encoder(
         kernel = "patch_embed.proj.weight"  # the filter below would resample another patch size without a word
         if kernel in weights:
             check_state({kernel: vit.state_dict()[kernel]}, {kernel: weights[kernel]})
-        if isinstance(vit, TinyViT):
-            weights = vit.fit_positions(weights)
-        elif isinstance(vit, VisionTransformer) and "pos_embed" in weights:
+        if isinstance(vit, VisionTransformer) and "pos_embed" in weights:
             weights = checkpoint_filter_fn(dict(weights), vit)
         weights = {key: value for key, value in weights.items() if not key.startswith(CLASSIFIER_PARTS)}
         check_state(vit.state_dict(), weights)

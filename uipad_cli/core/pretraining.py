@@ -4,11 +4,13 @@ Two views of a made-up part differ in pose, light and noise, and the second has 
 the very ones that methods use: the group means of the kept blocks. Two losses ask of them what anomaly detection needs.
 Contrast (InfoNCE, Oord et al. 2018, over patches as in DenseCL, Wang et al. 2021): a patch finds itself in the other
 view among all patches of the batch. Novelty: the distance of a patch to its nearest neighbour in the good view, the
-PatchCore score, picks the flawed patches out of the sound ones of their image.
+PatchCore score, picks the flawed patches out of the sound ones of their image. Besides, colours and edges of a patch
+must be readable from its features by a linear map.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,16 +18,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from uipad_cli.core.backbone import group_means
-from uipad_cli.core.tiny import PATCH, POSITIONS, TinyViT
+from uipad_cli.core.tiny import PATCH, TinyViT
 
 SOUND, FLAWED = 0.0, 0.05  # share of a patch that shows a flaw: none, or more than this; between, it is left out
 NEAR = 1.5  # patches closer than this to the right one are not wrong answers
 ALIKE = 0.4  # total difference of content up to which patches of one part are not wrong answers either
-SHARPNESS = 15.0  # of the softmax over distances 1 - cosine
-NOVELTY_WEIGHT = 0.5
+SHARPNESS, SHARPEST = 40.0, 150.0  # of the softmax over distances 1 - cosine: at first, and as far as it may learn
+CONTRAST_WEIGHT, NOVELTY_WEIGHT = 0.25, 1.5
 ORIENTATIONS = 8
 DESCRIBED = 6 + 2 * ORIENTATIONS
 ANCHORS = 48  # patches per view pair that contrast is asked of
+NONE = -1e4  # as good as minus infinity in a sum of exponentials, and its gradient is a number where all are left out
 
 
 @dataclass(frozen=True)
@@ -49,20 +52,18 @@ class Pupil(nn.Module):
         super().__init__()
         self.vit, self.groups, self.temperature = vit, groups, temperature
         self.describe = nn.Linear(groups * vit.embed_dim, DESCRIBED)
+        self.sharpness = nn.Parameter(torch.tensor(math.log(SHARPNESS)))
 
-    def features(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """[V,3,S,S] → unit vectors [V,N,F]: the group means of all blocks, each of unit length, side by side.
-
-        The patches stand at a random place of the grid of positions, so that none is tied to a place in the image.
-        """
-        layers = self.vit.blocks_at(images, _offset(self.vit, images, generator))
+    def features(self, images: Tensor) -> Tensor:
+        """[V,3,S,S] → unit vectors [V,N,F]: the group means of all blocks, each of unit length, side by side."""
+        layers = torch.stack(self.vit.forward_intermediates(images), dim=1)
         means = functional.normalize(group_means(layers.float(), self.groups), dim=-1)
         return torch.div(means.permute(0, 2, 1, 3).flatten(2), self.groups**0.5)  # [V,G,N,D] -> [V,N,G*D]
 
     def forward(self, lesson: Lesson, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Loss of one lesson and its parts."""
-        good = self.features(lesson.images[0], generator)
-        other = self.features(lesson.images[1], generator)
+        good = self.features(lesson.images[0])
+        other = self.features(lesson.images[1])
         place, sound, flawed = truth(lesson)
         content = lesson.content.flatten(2).transpose(1, 2)
         asked = sound & (lesson.laid_out > 0)[:, None]
@@ -71,19 +72,14 @@ class Pupil(nn.Module):
         novelty, ratio = self.novelty(good, other, sound, flawed)
         parts = {"contrast": float(contrast.detach()), "novelty": float(novelty.detach()), "ratio": ratio}
         parts["description"] = float(description.detach()) / 2
-        return contrast + NOVELTY_WEIGHT * novelty + description, parts
+        return CONTRAST_WEIGHT * contrast + NOVELTY_WEIGHT * novelty + description, parts
 
-    def judge(self, lesson: Lesson, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Distance of the second view's patches to the nearest of the first, and which of them are flawed.
-
-        Both [P], over the patches that are either clearly sound or clearly flawed.
-        """
-        good = self.features(lesson.images[0], generator)
-        other = self.features(lesson.images[1], generator)
+    def judge(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
+        """How far the second view's patches are from the first view, which are sound, which flawed: each [B,N]."""
+        good = self.features(lesson.images[0])
+        other = self.features(lesson.images[1])
         _, sound, flawed = truth(lesson)
-        distance = 1 - (other @ good.transpose(1, 2)).amax(dim=2)
-        counted = sound | flawed
-        return distance[counted], flawed[counted]
+        return nearest(other, good), sound, flawed
 
     def contrast(
         self, good: Tensor, other: Tensor, place: Tensor, sound: Tensor, content: Tensor, generator: torch.Generator
@@ -119,17 +115,31 @@ class Pupil(nn.Module):
         return functional.mse_loss(told.float(), wanted)
 
     def novelty(self, good: Tensor, other: Tensor, sound: Tensor, flawed: Tensor) -> tuple[Tensor, float]:
-        """How surely each flawed patch is picked out of the sound ones of its image by its distance to the good view.
+        """How surely the flawed patches are picked out of the sound ones of their image by distance to the good view.
 
         Cross-entropy of a softmax over the distances to the nearest neighbour: no common threshold is asked for, as
-        every kind of part gets its own. Also the ratio of the mean distances, flawed to sound.
+        every kind of part gets its own. Half of it asks every flawed patch, half all of an image's flawed patches
+        together: where a large piece is missing, what lies there instead may be nothing strange but at its rim.
+        Also the ratio of the mean distances, flawed to sound.
         """
-        distance = 1 - (other @ good.transpose(1, 2)).amax(dim=2)  # [B,N]
-        strange = SHARPNESS * distance
-        crowd = strange.masked_fill(~sound, float("-inf")).logsumexp(dim=1, keepdim=True)
-        surprise = torch.logaddexp(strange, crowd) - strange
+        distance = nearest(other, good)
+        strange = self.sharpness.exp().clamp(max=SHARPEST) * distance
+        crowd = strange.masked_fill(~sound, NONE).logsumexp(dim=1, keepdim=True)
+        each = _masked_mean(torch.logaddexp(strange, crowd) - strange, flawed, dim=1)  # [B]
+        together = strange.masked_fill(~flawed, NONE).logsumexp(dim=1, keepdim=True)
+        surprise = each + (torch.logaddexp(together, crowd) - together)[:, 0]
         ratio = _masked_mean(distance, flawed) / _masked_mean(distance, sound).clamp(min=1e-6)
-        return _masked_mean(surprise, flawed), float(ratio.detach())
+        asked = flawed.any(dim=1) & sound.any(dim=1)
+        return _masked_mean(surprise, asked) / 2, float(ratio.detach())
+
+
+def nearest(asked: Tensor, known: Tensor) -> Tensor:
+    """1 - cosine of each unit vector [B,N,F] to the nearest of [B,M,F] → [B,N], in float32.
+
+    Sound patches lie a few hundredths from their neighbours, which is less than half precision tells apart.
+    """
+    with torch.autocast(asked.device.type, enabled=False):
+        return 1 - (asked.float() @ known.float().transpose(1, 2)).amax(dim=2)
 
 
 @torch.no_grad()
@@ -177,11 +187,5 @@ def _sample(tokens: Tensor, spots: Tensor, edge: int) -> Tensor:
     return found[:, :, 0].transpose(1, 2)
 
 
-def _offset(vit: TinyViT, images: Tensor, generator: torch.Generator) -> tuple[int, int]:
-    room = POSITIONS - images.shape[-1] // PATCH
-    row, column = torch.randint(0, room + 1, (2,), generator=generator, device=generator.device).tolist()
-    return int(row), int(column)
-
-
-def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+def _masked_mean(values: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
+    return (values * mask).sum(dim) / mask.sum(dim).clamp(min=1)

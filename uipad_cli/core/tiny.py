@@ -1,115 +1,121 @@
 """`tiny`: the backbone of our own, small enough to travel inside the package.
 
-A plain ViT but for its stem: two convolutions with a nonlinearity between them cut the image into patches, which a
-small network learns from far fewer images than one linear map (early convolutions, Xiao et al. 2021).
+A vision transformer that finds its way by neighbourhood alone. No position is added to a patch: what a patch knows of
+its surroundings comes from depthwise convolutions over the grid (conditional positions, Chu et al. 2021), so the same
+thing looks the same wherever it lies, and every image size is as good as those seen in training. Blocks mix neighbours
+only (Liu et al., ConvNeXt, 2022) but for two that attend to the whole image, late, as in CoAtNet (Dai et al. 2021).
+The stem is two convolutions with windows that overlap (Xiao et al. 2021), so that half a patch to the left is not
+another world.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
-from timm.models.vision_transformer import VisionTransformer
+from timm.layers import Mlp
+from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
 PATCH = 14
-POSITIONS = 28  # edge of the grid of positions: 392 px
-WIDTH, DEPTH, HEADS = 192, 8, 3
-STEM = 32
+WIDTH, DEPTH, HEADS, WIDENING = 192, 8, 3, 4
+ALONE, ATTENDING = (0, 1), (7,)  # 0-based blocks that see their own patch only, and the whole image
+CELLS = 32  # channels at half resolution
+WINDOW = 11  # of the second convolution, in cells; a patch is seven of them
+NEAR = 3  # edge of the neighbourhood in patches
 
 
 class Stem(nn.Module):
-    """Image [B,3,H,W] → patches [B,N,D]: half resolution, a nonlinearity, then patches of 7 x 7 cells."""
+    """Image [B,3,H,W] → patches [B,N,D]: half resolution, a nonlinearity, then windows a little larger than a patch."""
 
-    def __init__(self, img_size: int, patch_size: int, in_chans: int, embed_dim: int, **_: Any) -> None:
+    def __init__(self, image_size: int) -> None:
         super().__init__()
-        edge = img_size // patch_size
-        self.patch_size, self.grid_size, self.num_patches = (patch_size, patch_size), (edge, edge), edge * edge
-        self.cells = nn.Conv2d(in_chans, STEM, kernel_size=4, stride=2, padding=1)
-        self.act = nn.GELU()
-        self.proj = nn.Conv2d(STEM, embed_dim, kernel_size=patch_size // 2, stride=patch_size // 2)
+        edge = image_size // PATCH
+        self.patch_size, self.grid_size = (PATCH, PATCH), (edge, edge)
+        self.cells = nn.Conv2d(3, CELLS, kernel_size=4, stride=2, padding=1)
+        step = PATCH // 2
+        self.proj = nn.Conv2d(CELLS, WIDTH, kernel_size=WINDOW, stride=step, padding=(WINDOW - step) // 2)
+        self.norm = nn.LayerNorm(WIDTH)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B,3,H,W] → [B,N,D]."""
-        patches: Tensor = self.proj(self.act(self.cells(images)))
-        return patches.flatten(2).transpose(1, 2)
+        patches = self.proj(functional.gelu(self.cells(images)))  # [B,D,h,w]
+        found: Tensor = self.norm(patches.flatten(2).transpose(1, 2))
+        return found
 
 
-class TinyViT(VisionTransformer):
-    """3.9 M parameters; without a class token, positions on a grid of POSITIONS x POSITIONS patches."""
+class Neighbours(nn.Module):
+    """Depthwise convolution over the grid of patches [B,N,D] → [B,N,D]; the outermost patches are repeated outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(WIDTH, WIDTH, kernel_size=NEAR, groups=WIDTH)
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """grid: (h, w) with h·w = N."""
+        image = tokens.transpose(1, 2).unflatten(2, grid)  # [B,N,D] -> [B,D,h,w]
+        padded = functional.pad(image, (NEAR // 2,) * 4, mode="replicate")
+        # one image at a time on a CPU: how this convolution rounds depends on the size of the batch
+        alone = padded.device.type == "cpu" and not self.training
+        mixed = torch.cat([self.conv(one[None]) for one in padded]) if alone else self.conv(padded)
+        return mixed.flatten(2).transpose(1, 2)
+
+
+class Block(nn.Module):
+    """One block [B,N,D] → [B,N,D]: neighbours and the whole image where it looks at them, then each patch by itself."""
+
+    def __init__(self, *, alone: bool = False, attends: bool = False) -> None:
+        super().__init__()
+        self.near = None if alone else Neighbours()
+        self.attn_norm = nn.LayerNorm(WIDTH) if attends else None
+        self.attn = Attention(WIDTH, num_heads=HEADS, qkv_bias=True) if attends else None
+        self.norm = nn.LayerNorm(WIDTH)
+        self.mlp = Mlp(WIDTH, WIDENING * WIDTH)
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """grid: (h, w) with h·w = N."""
+        if self.near is not None:
+            tokens = tokens + self.near(tokens, grid)
+        if self.attn is not None and self.attn_norm is not None:
+            tokens = tokens + self.attn(self.attn_norm(tokens))
+        mixed: Tensor = tokens + self.mlp(self.norm(tokens))
+        return mixed
+
+
+class TinyViT(nn.Module):
+    """3.4 M parameters, with those parts of a timm ViT that `Encoder` uses; weights fit every image size."""
 
     def __init__(self, image_size: int) -> None:
-        super().__init__(
-            img_size=image_size,
-            patch_size=PATCH,
-            embed_dim=WIDTH,
-            depth=DEPTH,
-            num_heads=HEADS,
-            num_classes=0,
-            class_token=False,
-            global_pool="avg",
-            embed_layer=Stem,
-        )
-        self.fc_norm = nn.Identity()  # nothing stands behind the blocks: methods read them directly
-        edge = image_size // PATCH
-        positions = build_sincos2d_pos_embed([edge, edge], dim=WIDTH).flatten(0, -2)
-        self.positions.data.copy_(0.3 * positions[None])
+        super().__init__()
+        self.embed_dim = WIDTH
+        self.patch_embed = Stem(image_size)
+        self.blocks = nn.ModuleList(Block(alone=place in ALONE, attends=place in ATTENDING) for place in range(DEPTH))
+        self.apply(_initialise)
 
-    @property
-    def positions(self) -> Tensor:
-        """What is added to each patch for its place [1,N,D]."""
-        assert self.pos_embed is not None
-        return self.pos_embed
+    def prune_intermediate_layers(self, indices: list[int], **_: Any) -> None:
+        """Nothing to cut off: every block is kept."""
 
-    def fit_positions(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A state dict of another image size with its positions fitted to this one.
-
-        A smaller image takes the middle of the grid of positions: neighbours are as far apart as they were in training.
-        A larger one stretches it.
-        """
-        fitted = dict(weights)
-        here, there = self.positions.shape[1], fitted.get("pos_embed", self.positions).shape[1]
-        old, new = round(there**0.5), round(here**0.5)
-        if old == new or old * old != there:
-            return fitted
-        grid = fitted["pos_embed"].reshape(1, old, old, -1)
-        if new < old:
-            first = (old - new) // 2
-            grid = grid[:, first : first + new, first : first + new]
-        else:
-            image = grid.permute(0, 3, 1, 2).float()
-            stretched = functional.interpolate(image, size=(new, new), mode="bicubic", align_corners=False)
-            grid = stretched.permute(0, 2, 3, 1)
-        return fitted | {"pos_embed": grid.flatten(1, 2).contiguous()}
-
-    def forward_intermediates(self, x: Tensor, *arguments: Any, **options: Any) -> Any:
-        """As timm has it."""
-        self._choose_attention(x)
-        return super().forward_intermediates(x, *arguments, **options)
+    def forward_intermediates(self, images: Tensor, **_: Any) -> list[Tensor]:
+        """[B,3,H,W], colour statistics removed, of whole patches → every block's tokens, DEPTH x [B,N,D]."""
+        self._choose_attention(images)
+        grid = images.shape[-2] // PATCH, images.shape[-1] // PATCH
+        tokens, kept = self.patch_embed(images), []
+        for block in self.blocks:
+            tokens = block(tokens, grid)
+            kept.append(tokens)
+        return kept
 
     def _choose_attention(self, images: Tensor) -> None:
         """The fused kernel, but in bfloat16 on a CPU two plain products, which are about three times as fast there."""
         plain = images.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        for block in self.blocks:
-            attention: Any = block.attn
+        for place in ATTENDING:
+            attention: Any = self.blocks[place].attn
             attention.fused_attn = not plain
 
-    def blocks_at(self, images: Tensor, offset: tuple[int, int]) -> Tensor:
-        """Images [B,3,S,S], colour statistics removed, of any whole number of patches → all blocks [B,L,N,D].
 
-        offset: row and column of the grid of positions where the first patch stands.
-        """
-        self._choose_attention(images)
-        tokens = self.patch_embed(images)
-        edge = images.shape[-1] // PATCH
-        grid = self.positions.reshape(1, POSITIONS, POSITIONS, -1)
-        row, column = offset
-        tokens = tokens + grid[:, row : row + edge, column : column + edge].flatten(1, 2)
-        kept = []
-        for block in self.blocks:
-            tokens = block(tokens)
-            kept.append(tokens)
-        return torch.stack(kept, dim=1)
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
