@@ -65,3 +65,11 @@ def test_the_mean_is_that_of_the_patches_around():
     assert torch.allclose(means[0, 1 * 5 + 2], image[0:3, 1:4].mean(dim=(0, 1)), atol=1e-6)
     assert torch.allclose(means[0, 0], image[0:2, 0:2].mean(dim=(0, 1)), atol=1e-6)
     assert torch.allclose(means[0, 19], image[2:4, 3:5].mean(dim=(0, 1)), atol=1e-6)
+
+
+def test_moved_images_lie_so_many_pixels_away_and_mirror_what_comes_into_view():
+    image = torch.arange(30.0).reshape(1, 1, 5, 6)
+    found = memory.moved(image, 1, 2)
+    assert torch.equal(found[..., 1:, 2:], image[..., :-1, :-2])
+    assert torch.equal(found[..., 0, 2:], image[..., 1, :-2])
+    assert torch.equal(memory.moved(image, 0, 0), image)

@@ -23,6 +23,12 @@ def neighbourhood_means(features: Tensor, grid: tuple[int, int], edge: int) -> T
     return means.flatten(2).transpose(1, 2)
 
 
+def moved(images: Tensor, down: int, right: int) -> Tensor:
+    """[B,C,H,W] moved by so many pixels; what comes into view is mirrored at the border."""
+    height, width = images.shape[-2:]
+    return functional.pad(images, (right, 0, down, 0), mode="reflect")[..., :height, :width]
+
+
 def coreset(features: Tensor, count: int, seed: int) -> Tensor:
     """Indices [count] of patches that cover all of [P,F]: each is the one farthest from those before (algorithm 1).
 

@@ -239,6 +239,10 @@ class _Remembering(Encoder):
     def grid(self) -> tuple[int, int]:
         return self.encoder.grid
 
+    @property
+    def patch(self) -> int:
+        return self.encoder.patch
+
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """[B,3,H,W] in 0..1 → group means [B,GROUPS,N,D]; taking group means of these again changes nothing."""

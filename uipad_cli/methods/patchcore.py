@@ -5,6 +5,7 @@ The yardstick of every backbone here, and the baseline that a reconstruction has
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -16,7 +17,7 @@ from torch.nn import functional
 from uipad_cli.core import scoring
 from uipad_cli.core.backbone import Encoder, group_means
 from uipad_cli.core.compute import Compute
-from uipad_cli.core.memory import coreset, nearest_distance, neighbourhood_means
+from uipad_cli.core.memory import coreset, moved, nearest_distance, neighbourhood_means
 from uipad_cli.methods.base import hash_seed
 from uipad_cli.records import Batch, Batches, Progress, Report, Scores
 
@@ -26,15 +27,17 @@ GROUPS = 2
 class PatchCoreOptions(BaseModel):
     """Choices of PatchCore.
 
-    modalities: which images count · neighbourhood: edge in patches of the mean around each patch, odd · coreset: share
-    of the good patches that is remembered · blur, top, measured: as in UIP-AD.
+    modalities: which images count · neighbourhood: edge in patches of the mean around each patch, odd · phases: looks
+    at each good part along either side, a fraction of a patch apart · coreset: share of the good patches that is
+    remembered · blur, top, measured: as in UIP-AD.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     modalities: Literal["both", "rgb", "geometry"] = "both"
     neighbourhood: Literal[1, 3, 5] = 1
-    coreset: float = Field(default=0.1, gt=0, le=1)
+    phases: Literal[1, 2, 3] = 2
+    coreset: float = Field(default=0.05, gt=0, le=1)
     blur: float = Field(default=4.0, ge=0)
     top: float = Field(default=0.01, gt=0, le=1)
     measured: float = Field(default=0.25, ge=0, le=1)
@@ -53,10 +56,17 @@ class PatchCoreMethod:
 
     @torch.no_grad()
     def fit(self, batches: Batches, report: Report, resume: Mapping[str, Tensor] | None = None) -> None:
-        """Remember a coreset of the good patches; there is nothing to resume."""
+        """Remember a coreset of the good patches; there is nothing to resume.
+
+        An edge that runs through the middle of a patch looks different from one at its rim, and a few good parts do not
+        show all of these: so each is looked at `phases` x `phases` times, moved by fractions of a patch.
+        """
         found = []
+        steps = [round(self.encoder.patch * phase / self.options.phases) for phase in range(self.options.phases)]
         for done, batch in enumerate(batches, start=1):
-            found.append(self._features(batch).flatten(0, 1).cpu())
+            for down, right in itertools.product(steps, steps):
+                rgb, geometry = (moved(images, down, right) for images in (batch.rgb, batch.geometry))
+                found.append(self._features(Batch(rgb, geometry, batch.valid)).flatten(0, 1).cpu())
             report(Progress("encode", done, len(batches)))
         patches = torch.cat(found)
         count = max(1, round(self.options.coreset * len(patches)))
