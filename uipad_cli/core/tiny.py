@@ -2,10 +2,10 @@
 
 A vision transformer that finds its way by neighbourhood alone. No position is added to a patch: what a patch knows of
 its surroundings comes from depthwise convolutions over the grid (conditional positions, Chu et al. 2021), so the same
-thing looks the same wherever it lies, and every image size is as good as those seen in training. Blocks mix neighbours
-only (Liu et al., ConvNeXt, 2022) but for two that attend to the whole image, late, as in CoAtNet (Dai et al. 2021).
-The stem is two convolutions with windows that overlap (Xiao et al. 2021), so that half a patch to the left is not
-another world.
+thing looks the same wherever it lies, and every image size is as good as those seen in training. The first blocks see
+their own patch alone, the last attends to the whole image, those between mix neighbours (convolution first, attention
+late: CoAtNet, Dai et al. 2021). With longer sight, every patch is unlike all others. The stem is two convolutions whose
+windows overlap (Xiao et al. 2021), so that half a patch to the left is not another world.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.layers import Mlp
-from timm.models.vision_transformer import Attention
+from timm.layers import Mlp  # type: ignore[attr-defined]
+from timm.models.vision_transformer import Attention  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -54,10 +54,10 @@ class Neighbours(nn.Module):
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """grid: (h, w) with h·w = N."""
-        image = tokens.transpose(1, 2).unflatten(2, grid)  # [B,N,D] -> [B,D,h,w]
+        image = tokens.transpose(1, 2).view(len(tokens), -1, *grid)  # [B,N,D] -> [B,D,h,w]
         padded = functional.pad(image, (NEAR // 2,) * 4, mode="replicate")
-        # one image at a time on a CPU: how this convolution rounds depends on the size of the batch
-        alone = padded.device.type == "cpu" and not self.training
+        # one image at a time in float32 on a CPU: how this convolution rounds depends on the size of the batch
+        alone = not (self.training or padded.device.type != "cpu" or torch.is_autocast_enabled("cpu"))
         mixed = torch.cat([self.conv(one[None]) for one in padded]) if alone else self.conv(padded)
         return mixed.flatten(2).transpose(1, 2)
 
@@ -84,7 +84,7 @@ class Block(nn.Module):
 
 
 class TinyViT(nn.Module):
-    """3.4 M parameters, with those parts of a timm ViT that `Encoder` uses; weights fit every image size."""
+    """3.3 M parameters, with those parts of a timm ViT that `Encoder` uses; weights fit every image size."""
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
