@@ -26,7 +26,7 @@ def test_looks_half_a_patch_apart_make_parts_that_are_moved_by_half_a_patch_fami
     batch = edges()
     other = Batch(moved(batch.rgb, 7, 7), moved(batch.geometry, 7, 7), batch.valid)
     one, two = fitted(1), fitted(2)
-    assert len(two.bank) == 4 * len(one.bank)
+    assert [len(two.bank), len(fitted(3).bank)] == [4 * len(one.bank), 9 * len(one.bank)]
     assert one.score(batch).image < 1e-2
     assert one.score(other).image > 0.05
     assert two.score(other).image < 1e-2
