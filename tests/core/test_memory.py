@@ -38,18 +38,32 @@ def test_a_coreset_depends_on_its_seed_alone():
     assert not torch.equal(first, memory.coreset(points, 20, seed=5))
 
 
-@pytest.mark.parametrize("queries", [1, 5, memory.QUERIES_AT_ONCE, memory.QUERIES_AT_ONCE + 7])
-def test_the_nearest_distance_is_that_of_all_distances(queries):
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("queries", [1, 5, memory.AT_ONCE, memory.AT_ONCE + 7])
+def test_the_nearest_are_those_of_all_distances(queries, count):
     bank, asked = cloud(70, 24), cloud(queries, 24, seed=2)
-    expected = torch.cdist(asked.double(), bank.double()).amin(dim=1)
-    found = memory.nearest_distance(asked, bank)
+    expected = torch.cdist(asked.double(), bank.double()).sort(dim=1)
+    found, places = memory.nearest(asked, bank, count)
     assert found.dtype == torch.float32
-    assert torch.allclose(found.double(), expected, atol=1e-4)
+    assert torch.allclose(found.double(), expected.values[:, :count], atol=1e-4)
+    assert torch.equal(places, expected.indices[:, :count])
 
 
 def test_what_is_in_the_bank_is_no_distance_away():
     bank = cloud(50, 24)
-    assert memory.nearest_distance(bank, bank).max() < 5e-3
+    assert memory.nearest(bank, bank)[0].max() < 5e-3
+
+
+@pytest.mark.parametrize("per_part", [10, memory.AT_ONCE])
+def test_the_spread_is_the_distance_to_the_nearest_of_another_part(per_part):
+    patches, owner = cloud(3 * per_part, 24), torch.arange(3).repeat_interleave(per_part)
+    others = torch.cdist(patches.double(), patches.double())
+    expected = others.masked_fill(owner[:, None] == owner[None], torch.inf).amin(dim=1)
+    assert torch.allclose(memory.spreads(patches, owner).double(), expected, atol=1e-4)
+
+
+def test_there_is_no_spread_without_another_part():
+    assert memory.spreads(cloud(10, 24), torch.zeros(10)).isinf().all()
 
 
 @pytest.mark.parametrize("edge", [1, 3, 5])

@@ -144,14 +144,14 @@ class TestBatches:
             np.testing.assert_array_equal(image, np.stack([scaled] * 3))
         assert seen.max() == pytest.approx(0.75, abs=0.05)
 
-    @pytest.mark.parametrize("kind", ["normals", "height"])
+    @pytest.mark.parametrize("kind", ["relief", "normals", "height"])
     def test_made_up_surfaces_become_the_same_image(
         self, items: list[Item], kind: GeometryImage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         samples = [load_sample(item, Preparation()) for item in items[:2]]
         scaled = torch.from_numpy(np.stack([scale_height(frame(one.height, FRAMING), SCALE) for one in samples]))
         monkeypatch.setattr(sensors, "scan", lambda *_: scaled)
-        flat = Maps(*[torch.zeros_like(scaled)] * 8)
+        flat = Maps(*[torch.zeros_like(scaled)] * 9)
         sensor = Sensor(Dice(torch.Generator().manual_seed(0)), kind, cast("Surroundings", None), torch.ones(2))
         assert torch.equal(sensor.look(flat), to_batch(samples, FRAMING, SCALE, kind).geometry)
 
@@ -172,7 +172,7 @@ class TestBatches:
         assert len(to_batch(samples, FRAMING, SCALE, "normals")) == 2
 
     @pytest.mark.parametrize("framing", [FRAMING, Framing(resize=37, crop=29)])
-    @pytest.mark.parametrize("kind", ["normals", "height"])
+    @pytest.mark.parametrize("kind", ["relief", "normals", "height"])
     def test_pairs_iterate_again_and_in_order(self, items: list[Item], framing: Framing, kind: GeometryImage) -> None:
         pairs = Pairs(items, Preparation(), framing, SCALE, kind, 2)
         assert len(pairs) == 3

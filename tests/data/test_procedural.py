@@ -7,14 +7,24 @@ import torch
 import uipad_cli
 from uipad_cli.data.procedural import design, drawing
 from uipad_cli.data.procedural.design import Dice
-from uipad_cli.data.procedural.views import SCENES_AT_ONCE, make_views
-from uipad_cli.data.relief import normal_image
+from uipad_cli.data.procedural.kits import PIECES, Kit, draw_kit, rearranged, spoil_kit
+from uipad_cli.data.procedural.views import LEFT_OUT, SCENES_AT_ONCE, make_views
+from uipad_cli.data.relief import geometry_image
 
 FOLDER = Path(uipad_cli.__file__).parent / "data" / "procedural"
 
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
+
+
+def scan_kind(scans):
+    """What the scans [...,3,S,S] of one chunk show."""
+    right, down, third = scans.unbind(-3)
+    if torch.equal(right, down):
+        return "height"
+    length = (2 * torch.stack((right, down, third)) - 1).norm(dim=0)
+    return "normals" if torch.allclose(length, torch.ones_like(length), atol=1e-3) else "relief"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +40,8 @@ def test_shapes_and_ranges(views):
     assert views.images.isfinite().all()
     assert views.images.min() >= -0.5
     assert views.images.max() <= 1.5
-    assert set(views.flawed.unique().tolist()) <= {0.0, 1.0}
+    told = views.flawed
+    assert ((told == 0) | (told == 1) | (told == torch.tensor(LEFT_OUT))).all()
     assert 0.005 < views.flawed.mean() < 0.3
 
 
@@ -45,9 +56,7 @@ def test_every_scene_is_photographed_and_scanned(views):
     photographs, scans = views.images[:, :SCENES_AT_ONCE], views.images[:, SCENES_AT_ONCE : 2 * SCENES_AT_ONCE]
     for several in (views.poses.flatten(2).transpose(0, 1), views.content, views.laid_out):
         assert torch.equal(several[:SCENES_AT_ONCE], several[SCENES_AT_ONCE : 2 * SCENES_AT_ONCE])
-    upward = scans[:, :, 2].mean(dim=(0, 2, 3))
-    equal = (scans[:, :, 0] == scans[:, :, 1]).flatten(2).all()
-    assert (upward > 0.7).all() or equal  # normals, or heights
+    assert scan_kind(scans) in {"relief", "normals", "height"}
     assert not torch.equal(photographs, scans)
 
 
@@ -92,12 +101,90 @@ def test_a_missing_layer_is_a_flaw_where_it_was():
     assert (bad.reshaped[moved] > 0).float().mean() > 0.95
 
 
+def kits(seed=5, scenes=400):
+    dice = Dice(seeded(seed))
+    layers, kit = draw_kit(dice, design.draw_layers(dice, scenes, 168), 168)
+    return dice, layers, kit
+
+
+def test_pieces_of_a_sort_are_alike_and_sorts_differ():
+    _, layers, kit = kits()
+    present = kit.present > 0
+    assert 0.25 < present.float().mean() < 0.45
+    for scene in present.nonzero().flatten()[:40].tolist():
+        sort = kit.sort[scene]
+        assert sort.max() < kit.sorts[scene]
+        for values in (layers.half, layers.corner, layers.rise, layers.colour):
+            pieces = values[scene, 1:].reshape(PIECES, -1)
+            assert all(len(pieces[sort == one].unique(dim=0)) == 1 for one in sort.unique())
+        outlines = torch.cat((layers.half[scene, 1:], layers.corner[scene, 1:, None]), dim=1)
+        assert len(outlines.unique(dim=0)) == len(sort.unique())
+
+
+def test_at_most_one_piece_of_a_kit_has_the_colour_of_another_sort_or_another_height():
+    dice, layers, kit = kits()
+    spoiled, flaw = spoil_kit(dice, layers, kit, torch.full((400,), 30.0))
+    assert not flaw[kit.present == 0].any()
+    assert (flaw != 0).sum(dim=1).max() == 1
+    swapped, moved = flaw == drawing.RECOLOURED, flaw == drawing.RELEVELLED
+    assert min(swapped.sum(), moved.sum()) > 30
+    assert torch.equal((spoiled.colour != layers.colour).any(-1), swapped)
+    assert torch.equal(spoiled.rise != layers.rise, moved)
+    for scene, layer in swapped.nonzero().tolist():
+        donors = (layers.colour[scene] == spoiled.colour[scene, layer]).all(-1)
+        assert (kit.sort[scene, donors.nonzero().flatten()[-1] - 1] != kit.sort[scene, layer - 1]).all()
+
+
+def test_pieces_trade_places_where_a_kit_is_not_laid_out():
+    dice, layers, kit = kits()
+    laid_out = torch.arange(400) % 2
+    other = rearranged(dice, layers, kit, laid_out)
+    moved = (other.centre != layers.centre).any(dim=-1).any(dim=-1)
+    assert torch.equal(moved, (kit.present > 0) & (laid_out == 0))
+    assert torch.equal(other.centre.sort(dim=1).values, layers.centre.sort(dim=1).values)
+
+
+def test_content_does_not_tell_pieces_of_a_sort_apart():
+    kit = Kit(torch.tensor([1.0, 0.0]), torch.tensor([[0, 1, 0, 0, 1, 1, 0, 2]] * 2), torch.tensor([3, 3]))
+    content = torch.eye(design.LAYERS).reshape(1, design.LAYERS, 3, 3).repeat(2, 1, 1, 1)
+    merged = kit.merged(content)
+    assert torch.equal(merged[1], content[1])
+    alike = merged[0].flatten(1).T  # place k is filled by layer k alone
+    for one, first in enumerate([-1, *kit.sort[0].tolist()]):
+        for other, second in enumerate([-1, *kit.sort[0].tolist()]):
+            assert torch.equal(alike[one], alike[other]) == (first == second)
+
+
+def test_a_wrong_colour_and_a_wrong_height_are_marked_where_the_piece_lies():
+    dice = Dice(seeded(2))
+    layers, around = design.draw_layers(dice, 4, 84), design.draw_surroundings(dice, 4)
+    poses = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).expand(4, 2, 3)
+    noise, depth = torch.zeros(4, 2, 84, 84), torch.full((4,), 20.0)
+    flaw = torch.zeros(4, design.LAYERS)
+    flaw[:2, 1], flaw[2:, 1] = drawing.RECOLOURED, drawing.RELEVELLED
+    maps = drawing.draw(layers, flaw, around, poses, 84, noise, depth)
+    assert not maps.reshaped.any()
+    marked = torch.cat((maps.recoloured[:2], maps.relevelled[2:]))
+    assert not torch.cat((maps.recoloured[2:], maps.relevelled[:2])).any()
+    covered = torch.nn.functional.avg_pool2d(marked, drawing.CELL)
+    assert (covered - maps.content[:, 1]).abs().max() < 0.2  # but for soft edges
+    assert (marked.sum((1, 2)) > 0).sum() >= 3
+
+
 def test_a_plane_has_one_normal_and_flat_ground_looks_up():
-    flat = normal_image(torch.zeros(1, 20, 20))
+    flat = geometry_image(torch.zeros(1, 20, 20), "normals")
     assert torch.allclose(flat, torch.tensor([0.5, 0.5, 1.0]).view(1, 3, 1, 1).expand_as(flat))
-    ramp = normal_image((torch.arange(20.0) / 40).expand(1, 20, 20))[..., 1:-1, 1:-1]
+    ramp = geometry_image((torch.arange(20.0) / 40).expand(1, 20, 20), "normals")[..., 1:-1, 1:-1]
     expected = torch.tensor([0.5 - 0.5 / 2**0.5, 0.5, 0.5 + 0.5 / 2**0.5]).view(1, 3, 1, 1)
     assert torch.allclose(ramp, expected.expand_as(ramp), atol=1e-5)
+
+
+def test_relief_is_the_slopes_of_the_normals_and_the_height():
+    height = torch.rand(2, 20, 20, generator=seeded(0))
+    relief, normals = geometry_image(height, "relief"), geometry_image(height, "normals")
+    assert torch.equal(relief[:, :2], normals[:, :2])
+    assert torch.equal(relief[:, 2], height)
+    assert torch.equal(geometry_image(height, "height"), height[:, None].repeat(1, 3, 1, 1))
 
 
 def test_texture_has_unit_variance_and_its_direction():

@@ -91,13 +91,13 @@ def test_the_geometry_of_a_run_goes_wherever_it_judges(copy):
     def geometry_of_pairs():
         return pairs_of(checkpoint.read_record(copy), []).geometry
 
-    assert geometry_of_pairs() == "normals"
+    assert geometry_of_pairs() == "relief"
     change(copy, lambda content: content["config"].update(geometry="height"))
     assert geometry_of_pairs() == "height"
     change(copy, lambda content: content["config"].pop("geometry"))  # written before there was a choice
     assert geometry_of_pairs() == "height"
     change(copy, lambda content: content["config"].update(geometry="depth"))
-    with pytest.raises(WeightsError, match=r"config\.geometry.*'normals' or 'height'"):
+    with pytest.raises(WeightsError, match=r"config\.geometry.*'relief', 'normals' or 'height'"):
         checkpoint.read_record(copy)
 
 

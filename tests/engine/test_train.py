@@ -58,10 +58,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(world, tmp_p
 def test_the_geometry_image_can_be_chosen(world, tmp_path, quick):
     chosen = run(world, tmp_path / "height", [*quick, "geometry=height"]).record
     usual = checkpoint.read_record(world.run)
-    assert (usual.config.geometry, chosen.config.geometry) == ("normals", "height")
+    assert (usual.config.geometry, chosen.config.geometry) == ("relief", "height")
     assert chosen.sha256["method.safetensors"] != usual.sha256["method.safetensors"]
     assert chosen.calibration.threshold != usual.calibration.threshold
-    with pytest.raises(UsageError, match=r"geometry = 'depth'.*'normals' or 'height'"):
+    with pytest.raises(UsageError, match=r"geometry = 'depth'.*'relief', 'normals' or 'height'"):
         run(world, tmp_path / "depth", [*quick, "geometry=depth"])
     assert not (tmp_path / "depth").exists()
 

@@ -11,7 +11,10 @@ from uipad_cli.methods import METHODS
 from uipad_cli.records import Batch, silent
 
 SIZE = 112
-QUICK = {"uipad": {"blocks": 2, "training": {"epochs": 40, "batch": 4, "warmup_steps": 5}, "blur": 2.0}}
+QUICK = {
+    "uipad": {"blocks": 2, "training": {"epochs": 40, "batch": 4, "warmup_steps": 5}, "blur": 2.0},
+    "patchcore": {"sample": 500},
+}
 
 
 def texture(seed):

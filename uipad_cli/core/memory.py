@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 PROJECTED = 64  # width of the random projection that the coreset is chosen in
-QUERIES_AT_ONCE = 1024
+AT_ONCE = 1024  # patches whose distances are taken at once
 
 
 def neighbourhood_means(features: Tensor, grid: tuple[int, int], edge: int) -> Tensor:
@@ -49,12 +49,27 @@ def coreset(features: Tensor, count: int, seed: int) -> Tensor:
     return chosen
 
 
-def nearest_distance(queries: Tensor, bank: Tensor) -> Tensor:
-    """Euclidean distance of each query [Q,F] to the nearest of the bank [M,F] → [Q], float32."""
+def nearest(queries: Tensor, bank: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
+    """The `count` nearest of the bank [M,F] to each query [Q,F] → distances and indices [Q,count], nearest first."""
     lengths = bank.square().sum(dim=1)
     found = []
-    for start in range(0, len(queries), QUERIES_AT_ONCE):
-        chunk = queries[start : start + QUERIES_AT_ONCE]
-        squared = torch.addmm(lengths, chunk, bank.T, alpha=-2).amin(dim=1) + chunk.square().sum(dim=1)
-        found.append(squared.clamp(min=0).sqrt())
+    for start in range(0, len(queries), AT_ONCE):
+        squared = torch.addmm(lengths, queries[start : start + AT_ONCE], bank.T, alpha=-2)
+        found.append(squared.topk(count, dim=1, largest=False))
+    squared, places = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return (squared + queries.square().sum(dim=1, keepdim=True)).clamp(min=0).sqrt(), places
+
+
+def spreads(bank: Tensor, owner: Tensor) -> Tensor:
+    """Distance of each remembered patch [M,F] to the nearest of any other part → [M]: how much good parts differ there.
+
+    owner [M]: the part that each patch is of. Infinite where there is no other part.
+    """
+    lengths = bank.square().sum(dim=1)
+    found = []
+    for start in range(0, len(bank), AT_ONCE):
+        chunk = slice(start, start + AT_ONCE)
+        squared = torch.addmm(lengths, bank[chunk], bank.T, alpha=-2)
+        least = squared.masked_fill_(owner[chunk, None] == owner[None], torch.inf).amin(dim=1)
+        found.append((least + lengths[chunk]).clamp(min=0).sqrt())
     return torch.cat(found)

@@ -23,6 +23,7 @@ WIDTH, DEPTH, HEADS, WIDENING = 192, 8, 3, 4
 ALONE, ATTENDING = (0, 1), (7,)  # 0-based blocks that see their own patch only, and the whole image
 CELLS = 32  # channels at half resolution
 WINDOW = 11  # of the second convolution, in cells; a patch is seven of them
+MARGIN = 5  # pixels that the stem sees past the image: one for a cell, two cells for a window
 NEAR = 3  # edge of the neighbourhood in patches
 
 
@@ -33,14 +34,14 @@ class Stem(nn.Module):
         super().__init__()
         edge = image_size // PATCH
         self.patch_size, self.grid_size = (PATCH, PATCH), (edge, edge)
-        self.cells = nn.Conv2d(3, CELLS, kernel_size=4, stride=2, padding=1)
-        step = PATCH // 2
-        self.proj = nn.Conv2d(CELLS, WIDTH, kernel_size=WINDOW, stride=step, padding=(WINDOW - step) // 2)
+        self.cells = nn.Conv2d(3, CELLS, kernel_size=4, stride=2)
+        self.proj = nn.Conv2d(CELLS, WIDTH, kernel_size=WINDOW, stride=PATCH // 2)
         self.norm = nn.LayerNorm(WIDTH)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B,3,H,W] → [B,N,D]."""
-        patches = self.proj(functional.gelu(self.cells(images)))  # [B,D,h,w]
+        around = functional.pad(images, (MARGIN,) * 4, mode="replicate")  # zeros would be an edge like no other
+        patches = self.proj(functional.gelu(self.cells(around)))  # [B,D,h,w]
         found: Tensor = self.norm(patches.flatten(2).transpose(1, 2))
         return found
 

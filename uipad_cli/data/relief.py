@@ -8,18 +8,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-GeometryImage = Literal["normals", "height"]
+GeometryImage = Literal["relief", "normals", "height"]
 RELIEF_PIXELS = 40.0  # the height range of a part counts as this many pixels, whatever the unit and the sensor
 
 
 def geometry_image(scaled: Tensor, kind: GeometryImage) -> Tensor:
-    """Scaled height [B,H,W], about 0..1 on the part → [B,3,H,W]: unit normals as colours, or the height three times."""
-    return normal_image(scaled) if kind == "normals" else scaled[:, None].repeat(1, 3, 1, 1)
+    """Scaled height [B,H,W], about 0..1 on the part → [B,3,H,W].
 
-
-def normal_image(scaled: Tensor) -> Tensor:
-    """Scaled height [B,H,W] → unit normals as colours [B,3,H,W] 0..1; level ground is (0.5, 0.5, 1)."""
-    return 0.5 + 0.5 * torch.stack(unit_normals(RELIEF_PIXELS * slopes(scaled)), dim=1)
+    normals: unit normals as colours, 0..1, level ground is (0.5, 0.5, 1); height: the scaled height three times;
+    relief: the normal's parts to the right and downwards, then the height. A normal looks up, so its third part says
+    nothing that the first two do not.
+    """
+    if kind == "height":
+        return scaled[:, None].repeat(1, 3, 1, 1)
+    right, down, up = unit_normals(RELIEF_PIXELS * slopes(scaled))
+    third = scaled if kind == "relief" else 0.5 + 0.5 * up
+    return torch.stack((0.5 + 0.5 * right, 0.5 + 0.5 * down, third), dim=1)
 
 
 def slopes(height: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class RunConfig(BaseModel):
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     framing: Framing = Framing()
-    geometry: GeometryImage = "normals"
+    geometry: GeometryImage = "relief"
     batch: int = Field(default=8, ge=1)
     options: dict[str, Any] = Field(default_factory=dict)
 

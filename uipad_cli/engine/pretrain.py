@@ -34,7 +34,7 @@ WEIGHTS_FILE, CARD_FILE, RUN_FILE = "tiny.safetensors", "tiny.json", "run.json"
 CURVE_FILE, VIEWS_FILE = "curve.png", "views.png"
 # Edge of the views in pixels, pairs per lesson, share of the lessons. Most are small: more parts are seen in the same
 # time. The large ones teach attention over the 784 patches of a real image.
-LESSONS = ((112, 48, 0.15), (168, 24, 0.55), (252, 10, 0.18), (392, 4, 0.12))
+LESSONS = ((112, 48, 0.08), (168, 24, 0.47), (252, 10, 0.25), (392, 4, 0.20))
 EXAM_PAIRS, EXAM_EDGE, EXAM_EVERY = 24, 252, 200
 EXAM_SEED = 77  # parts of the exam are never trained on
 
@@ -47,7 +47,7 @@ class PretrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(default=2000, ge=1)
+    steps: int = Field(default=3000, ge=1)
     seed: int = Field(default=0, ge=0)
     learning_rate: float = Field(default=1.5e-3, gt=0)
     weight_decay: float = Field(default=0.02, ge=0)

@@ -17,11 +17,12 @@ from torch.nn import functional
 from uipad_cli.core import scoring
 from uipad_cli.core.backbone import Encoder, group_means
 from uipad_cli.core.compute import Compute
-from uipad_cli.core.memory import coreset, moved, nearest_distance, neighbourhood_means
+from uipad_cli.core.memory import coreset, moved, nearest, neighbourhood_means, spreads
 from uipad_cli.methods.base import hash_seed
 from uipad_cli.records import Batch, Batches, Progress, Report, Scores
 
 GROUPS = 2
+TINIEST = 1e-6  # spread where all good parts are exactly the same
 
 
 class PatchCoreOptions(BaseModel):
@@ -29,7 +30,9 @@ class PatchCoreOptions(BaseModel):
 
     modalities: which images count · neighbourhood: edge in patches of the mean around each patch, odd · phases: looks
     at each good part along either side, a fraction of a patch apart · coreset: share of the good patches that is
-    remembered · blur, top, measured: as in UIP-AD.
+    remembered, those that cover all of them · sample: how many are remembered besides, drawn at random, which tell how
+    dense they lie · spread: so many of the nearest good patches tell how much good parts differ there, and distances
+    are multiples of that; 0 = plain distances, as in the paper · blur, top, measured: as in UIP-AD.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +41,8 @@ class PatchCoreOptions(BaseModel):
     neighbourhood: Literal[1, 3, 5] = 1
     phases: Literal[1, 2, 3] = 2
     coreset: float = Field(default=0.05, gt=0, le=1)
+    sample: int = Field(default=15_000, ge=0)
+    spread: int = Field(default=5, ge=0, le=100)
     blur: float = Field(default=4.0, ge=0)
     top: float = Field(default=0.01, gt=0, le=1)
     measured: float = Field(default=0.25, ge=0, le=1)
@@ -53,6 +58,7 @@ class PatchCoreMethod:
         self.options, self.compute, self.seed = options, compute, seed
         self.encoder = encoder.to(compute.device)
         self.bank = torch.zeros(0, self._width(), device=compute.device)
+        self.spread = torch.zeros(0, device=compute.device)
 
     @torch.no_grad()
     def fit(self, batches: Batches, report: Report, resume: Mapping[str, Tensor] | None = None) -> None:
@@ -61,24 +67,31 @@ class PatchCoreMethod:
         An edge that runs through the middle of a patch looks different from one at its rim, and a few good parts do not
         show all of these: so each is looked at `phases` x `phases` times, moved by fractions of a patch.
         """
-        found = []
+        found, owners, parts = [], [], 0
         steps = [round(self.encoder.patch * phase / self.options.phases) for phase in range(self.options.phases)]
         for done, batch in enumerate(batches, start=1):
             for down, right in itertools.product(steps, steps):
                 rgb, geometry = (moved(images, down, right) for images in (batch.rgb, batch.geometry))
-                found.append(self._features(Batch(rgb, geometry, batch.valid)).flatten(0, 1).cpu())
+                features = self._features(Batch(rgb, geometry, batch.valid)).cpu()
+                found.append(features.flatten(0, 1))
+                owners.append(torch.arange(parts, parts + len(features)).repeat_interleave(features.shape[1]))
+            parts += len(batch.rgb)
             report(Progress("encode", done, len(batches)))
-        patches = torch.cat(found)
-        count = max(1, round(self.options.coreset * len(patches)))
-        kept = patches if count == len(patches) else patches[coreset(patches, count, hash_seed(self.seed, 3))]
-        self.bank = kept.to(self.compute.device)
+        patches, owner = torch.cat(found), torch.cat(owners)
+        kept = self._chosen(patches)
+        self.bank = patches[kept].to(self.compute.device)
+        self.spread = torch.ones(len(kept), device=self.compute.device)
+        if self.options.spread and parts > 1:
+            # half of it is what is usual everywhere, or two patches that are the same by chance would forbid any change
+            own = spreads(self.bank, owner[kept].to(self.compute.device))
+            self.spread = (own + own.mean()) / 2
         report(Progress("coreset", 1, 1, values={"patches": float(len(self.bank))}))
 
     @torch.no_grad()
     def score(self, batch: Batch) -> Scores:
-        """Map [B,H,W] of distances to the nearest good patch, and image score [B]."""
+        """Map [B,H,W] of distances to the nearest good patch, as multiples of the spread there, and image score [B]."""
         # one image at a time: how a product rounds depends on its size
-        distances = torch.stack([nearest_distance(image, self.bank) for image in self._features(batch)])
+        distances = torch.stack([self._distance(image) for image in self._features(batch)])
         height, width = batch.rgb.shape[-2:]
         maps = scoring.upsampled_map(
             distances[:, None], grid=self.encoder.grid, size=(height, width), sigma=self.options.blur
@@ -91,18 +104,38 @@ class PatchCoreMethod:
         return {"bank": float(len(self.bank)), "good_distance": float(self.score(batch).map.mean())}
 
     def state(self) -> dict[str, Tensor]:
-        """The memory bank."""
-        return {"bank": self.bank.detach().cpu().contiguous()}
+        """The memory bank, and the spread around each of its patches."""
+        return {"bank": self.bank.detach().cpu().contiguous(), "spread": self.spread.detach().cpu().contiguous()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over a memory bank. Raises ValueError when it is not one of this encoder and these options."""
-        bank = state.get("bank")
-        if set(state) != {"bank"} or bank is None or bank.ndim != 2 or not len(bank) or bank.shape[1] != self._width():
+        bank, spread = state.get("bank"), state.get("spread")
+        fits = bank is not None and bank.ndim == 2 and len(bank) and bank.shape[1] == self._width()
+        if bank is None or spread is None or len(state) != 2 or not fits or spread.shape != bank.shape[:1]:
             told = ", ".join(f"{name} {list(value.shape)}" for name, value in state.items()) or "nothing"
             raise ValueError(
-                f"the memory bank [patches, {self._width()}] is missing or of another shape, found: {told}"
+                f"the memory bank [patches, {self._width()}] and its spread [patches] are missing or of another shape, "
+                f"found: {told}"
             )
         self.bank = bank.float().to(self.compute.device)
+        self.spread = spread.float().to(self.compute.device)
+
+    def _chosen(self, patches: Tensor) -> Tensor:
+        """Indices of the patches [P,F] that are remembered, in order."""
+        count = max(1, round(self.options.coreset * len(patches)))
+        if count + self.options.sample >= len(patches):
+            return torch.arange(len(patches))
+        lottery = torch.Generator().manual_seed(hash_seed(self.seed, 4))
+        drawn = torch.randperm(len(patches), generator=lottery)[: self.options.sample]
+        kept = torch.zeros(len(patches), dtype=torch.bool)
+        kept[coreset(patches, count, hash_seed(self.seed, 3))] = True
+        kept[drawn] = True
+        return kept.nonzero()[:, 0]
+
+    def _distance(self, patches: Tensor) -> Tensor:
+        """[N,F] → [N]."""
+        distances, places = nearest(patches, self.bank, min(self.options.spread or 1, len(self.bank)))
+        return distances[:, 0] / self.spread[places].mean(dim=1).clamp(min=TINIEST)
 
     def _width(self) -> int:
         return GROUPS * self.encoder.width * (2 if self.options.modalities == "both" else 1)

@@ -12,6 +12,7 @@ from torch.nn import functional
 from uipad_cli.data.procedural.design import POLAR, WAVES, Layers, Surroundings
 
 CELL = 14
+ADDED, ABSENT, RECOLOURED, RELEVELLED = 1, -1, 2, 3  # what is wrong with a layer; 0 = nothing
 VISIBLE_COLOUR = 0.05  # change of albedo, relative to the brighter of before and after
 VISIBLE_ROUGHNESS = 0.3  # pixels
 VISIBLE_RELIEF = 0.012  # change of height, as a share of the scene's range
@@ -22,7 +23,8 @@ class Maps:
     """One view of each scene; maps [B,H,W], albedo [B,3,H,W] linear.
 
     height and fine in pixels; gloss, metal 0..1; recoloured, reshaped: 1 where a flaw shows in the material or in the
-    relief; content [B,K,h,w]: share of each cell of CELL pixels that a layer covers.
+    relief; relevelled: 1 where the relief is as it should be, but lies too low or too high; content [B,K,h,w]: share of
+    each cell of CELL pixels that a layer covers.
     """
 
     height: Tensor
@@ -32,6 +34,7 @@ class Maps:
     metal: Tensor
     recoloured: Tensor
     reshaped: Tensor
+    relevelled: Tensor
     content: Tensor
 
 
@@ -48,8 +51,9 @@ def draw(
 ) -> Maps:
     """Draw scenes as seen with `poses` [B,2,3].
 
-    flaw [B,K]: 0 a layer of the part, 1 a flaw that is drawn, -1 a layer whose absence is the flaw; noise
-    [B,2,size,size]: two fields of fine texture of unit variance; depth [B]: height range of each scene in pixels.
+    flaw [B,K]: 0 a layer of the part, ADDED a flaw that is drawn, ABSENT a layer whose absence is the flaw, RECOLOURED,
+    RELEVELLED one in a wrong colour, at a wrong height; noise [B,2,size,size]: two fields of fine texture of unit
+    variance; depth [B]: height range of each scene in pixels.
     """
     place = view_grid(poses, size)
     pattern, stray = _pattern(place, around), _stray(place, around)
@@ -58,7 +62,7 @@ def draw(
     fine = torch.zeros_like(grain)
     gloss, metal = torch.zeros_like(grain), torch.zeros_like(grain)
     albedo = around.floor[:, :, None, None] * (1 + 0.15 * grain)[:, None]
-    recoloured, reshaped = torch.zeros_like(grain), torch.zeros_like(grain)
+    recoloured, reshaped, relevelled = (torch.zeros_like(grain) for _ in range(3))
     content = []
 
     def each(values: Tensor) -> Tensor:
@@ -74,7 +78,7 @@ def draw(
         barrel = (1 - across.square()).clamp(min=0).sqrt()
         share = each(layers.round[:, index])
         profile = top * (1 - share + share * barrel) * (1 + each(layers.slope[:, index]) * along)
-        drawn = each((flaw[:, index] >= 0).float())
+        drawn = each((flaw[:, index] != ABSENT).float())
         lift = profile * each(layers.rise[:, index])
         height = height + lift * drawn
         rough = cover * each(layers.rough[:, index])
@@ -84,16 +88,20 @@ def draw(
         colour = layers.colour[:, index, :, None, None] * relative.clamp(min=0.1)[:, None]
         change = opaque[:, None] * (colour - albedo)
         if bool(flaw[:, index].any()):
-            is_flaw = each(flaw[:, index].abs().float())
+            is_flaw = each((flaw[:, index].abs() == ADDED).float())
             contrast = change.abs().amax(1) / torch.maximum(albedo, albedo + change).amax(1).clamp(min=0.04)
             recoloured = torch.maximum(recoloured, is_flaw * (contrast > VISIBLE_COLOUR).float())
             moved = (lift.abs() > VISIBLE_RELIEF * each(depth)) | (rough > VISIBLE_ROUGHNESS)
             reshaped = torch.maximum(reshaped, is_flaw * moved.float())
+            whole = (cover > 0.5).float()
+            recoloured = torch.maximum(recoloured, whole * each((flaw[:, index] == RECOLOURED).float()))
+            relevelled = torch.maximum(relevelled, whole * each((flaw[:, index] == RELEVELLED).float()))
         opaque = opaque * drawn
         albedo = albedo + opaque[:, None] * (colour - albedo)
         gloss = gloss + opaque * (each(layers.gloss[:, index]) - gloss)
         metal = metal + opaque * (each(layers.metal[:, index]) - metal)
-    return Maps(height, fine, albedo.clamp(0, 1), gloss, metal, recoloured, reshaped, torch.stack(content, dim=1))
+    shown = torch.stack(content, dim=1)
+    return Maps(height, fine, albedo.clamp(0, 1), gloss, metal, recoloured, reshaped, relevelled, shown)
 
 
 def _inside(layers: Layers, index: int, place: Tensor, stray: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,7 +19,7 @@ from uipad_cli.data.procedural.design import Dice
 from uipad_cli.data.procedural.drawing import CELL
 from uipad_cli.data.procedural.sensors import blur
 from uipad_cli.data.procedural.views import Views
-from uipad_cli.data.relief import normal_image
+from uipad_cli.data.relief import geometry_image
 from uipad_cli.data.samples import load_sample
 from uipad_cli.errors import DataError
 from uipad_cli.records import Item
@@ -144,11 +144,11 @@ def _blots(dice: Dice, scenes: int, size: int) -> Tensor:
 
 
 def _sense(dice: Dice, view: Tensor, *, scans: bool) -> Tensor:
-    """Other light, sharpness and noise for colours, noise for heights, which become normals: → [B,3,S,S] 0..1."""
+    """Other light, sharpness and noise for colours, noise for heights, which become relief: → [B,3,S,S] 0..1."""
     scenes = len(view)
     if scans:
         noisy = view + dice.log_uniform(scenes, 1, 1, 1, low=0.0005, high=0.008) * dice.normal(*view.shape)
-        return normal_image(noisy[:, 0])
+        return geometry_image(noisy[:, 0], "relief")
     light = (0.1 * dice.normal(scenes, 1, 1, 1)).exp() * (0.03 * dice.normal(scenes, 3, 1, 1)).exp()
     seen = blur(view * light, dice.uniform(scenes, high=0.24))
     return (seen + dice.log_uniform(scenes, 1, 1, 1, low=0.002, high=0.02) * dice.normal(*seen.shape)).clamp(0, 1)

@@ -18,12 +18,15 @@ from uipad_cli.data.procedural.design import (
     draw_layers,
     draw_surroundings,
 )
-from uipad_cli.data.procedural.drawing import Maps, draw, texture
+from uipad_cli.data.procedural.drawing import ABSENT, ADDED, Maps, draw, texture
+from uipad_cli.data.procedural.kits import draw_kit, rearranged, spoil_kit
 from uipad_cli.data.procedural.sensors import Kind, Sensor
 
-HEIGHTS = 0.2  # share of the scans that show heights; the others show normals
+SCANS: tuple[tuple[Kind, float], ...] = (("relief", 0.55), ("normals", 0.3), ("height", 0.15))  # shares of the scans
 LAID_OUT = 0.85  # share of scenes whose layers keep their places from view to view
 FREE_TURN = 0.3  # share of scenes that lie at any angle in the second view
+MISSING = 0.06  # chance of a later layer not to be there in the second view
+LEFT_OUT = 0.04  # of a flaw that a sensor may not see: neither sound nor flawed
 SCENES_AT_ONCE = 6  # small chunks stay in a processor's cache; the scans of one chunk are all of one kind
 
 
@@ -31,9 +34,9 @@ SCENES_AT_ONCE = 6  # small chunks stay in a processor's cache; the scans of one
 class Views:
     """Two views of each scene; the first is of a good part, the second of the same part with flaws.
 
-    images [2,B,3,S,S] 0..1: photographs, normals or heights; poses [2,B,2,3]: pixel of a view, from its middle →
-    place in the scene; flawed [B,S,S]: 1 where the second image shows a flaw; content [B,K,h,w]: which layers fill
-    the patches of the first view; laid_out [B]: 1 where the layers of both views lie at the same places.
+    images [2,B,3,S,S] 0..1: photographs or scans; poses [2,B,2,3]: pixel of a view, from its middle → place in the
+    scene; flawed [B,S,S]: 1 where the second image shows a flaw, LEFT_OUT where it may; content [B,K,h,w]: which layers
+    fill the patches of the first view; laid_out [B]: 1 where the layers of both views lie at the same places.
     """
 
     images: Tensor
@@ -62,26 +65,44 @@ def make_views(generator: torch.Generator, pairs: int, size: int) -> Views:
 
 def _make(dice: Dice, scenes: int, size: int) -> list[Views]:
     """The same scenes as photographs and as scans."""
-    layers = draw_layers(dice, scenes, size)
+    layers, kit = draw_kit(dice, draw_layers(dice, scenes, size), size)
     around = draw_surroundings(dice, scenes)
     poses = _poses(dice, scenes, size)
     depth = layers.rise.abs().amax(1).clamp(min=0.05 * size)
     spots = dice.uniform(scenes, FLAWS, 2, low=-0.45, high=0.45) * size
     spots = (poses[1, :, None, :, :2] @ spots[..., None])[..., 0] + poses[1, :, None, :, 2]
-    laid_out = dice.chance(scenes, of=LAID_OUT)
-    spoiled = _varied(dice, layers, laid_out, size).on_top(draw_flaws(dice, scenes, size, depth, spots))
+    laid_out = dice.chance(scenes, of=LAID_OUT) * (1 - kit.present * dice.chance(scenes, of=0.5))
+    other = rearranged(dice, _varied(dice, layers, torch.maximum(laid_out, kit.present), size), kit, laid_out)
+    other, wrong = spoil_kit(dice, other, kit, depth)
     nothing = torch.zeros(scenes, LAYERS, device=dice.device)
     late = torch.arange(LAYERS, device=dice.device) >= LAYERS // 2
-    absent = -dice.chance(scenes, LAYERS, of=0.12) * late
-    flaw = torch.cat((absent, torch.ones(scenes, FLAWS, device=dice.device)), dim=1)
+    absent = ABSENT * dice.chance(scenes, LAYERS, of=MISSING) * late
+    flaw = torch.cat((torch.where(wrong != 0, wrong, absent), ADDED * torch.ones_like(spots[..., 0])), dim=1)
     good = draw(layers, nothing, around, poses[0], size, _noise(dice, around, poses[0], size), depth)
+    spoiled = other.on_top(draw_flaws(dice, scenes, size, depth, spots))
     bad = draw(spoiled, flaw, around, poses[1], size, _noise(dice, around, poses[1], size), depth)
-    scan: Kind = "height" if float(dice.uniform(1)) < HEIGHTS else "normals"
-    seen: dict[Kind, Tensor] = {"photograph": torch.maximum(bad.recoloured, bad.reshaped), scan: bad.reshaped}
     return [
-        Views(_look(Sensor(dice, kind, around, depth), good, bad), poses, flawed, good.content, laid_out)
-        for kind, flawed in seen.items()
-    ]
+        Views(
+            _look(Sensor(dice, kind, around, depth), good, bad),
+            poses, _flawed(bad, kind), kit.merged(good.content), laid_out,
+        )
+        for kind in ("photograph", _scan(float(dice.uniform(1))))
+    ]  # fmt: skip
+
+
+def _scan(draw: float) -> Kind:
+    """What a scan shows, for a draw 0..1."""
+    for kind, share in SCANS:
+        draw -= share
+        if draw < 0:
+            return kind
+    return SCANS[-1][0]
+
+
+def _flawed(maps: Maps, kind: Kind) -> Tensor:
+    """What such a sensor sees of the flaws [B,S,S]; a camera sees a wrong height by shadows at most."""
+    seen = torch.maximum(maps.recoloured, maps.reshaped) if kind == "photograph" else maps.reshaped
+    return torch.maximum(seen, maps.relevelled * (1.0 if kind in ("relief", "height") else LEFT_OUT))
 
 
 def _look(sensor: Sensor, *views: Maps) -> Tensor:
