@@ -66,6 +66,14 @@ def test_the_geometry_image_can_be_chosen(world, tmp_path, quick):
     assert not (tmp_path / "depth").exists()
 
 
+def test_good_patches_are_remembered_as_precisely_as_they_are_judged(world, tmp_path, quick):
+    kept = [line for line in quick if not line.startswith(("options.", "precision="))]
+    usual = run(world, tmp_path / "usual", [*kept, "method=patchcore", "options.sample=100"])
+    exact = run(world, tmp_path / "exact", [*kept, "method=patchcore", "options.sample=100", "precision=fp32"])
+    assert usual.record.sha256["method.safetensors"] == exact.record.sha256["method.safetensors"]
+    assert usual.record.calibration.threshold == exact.record.calibration.threshold
+
+
 def test_an_interrupted_run_resumes_to_the_same_bytes(world, tmp_path, quick):
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):

@@ -31,7 +31,7 @@ from uipad_cli.engine.checkpoint import (
 )
 from uipad_cli.engine.judging import judge
 from uipad_cli.engine.recorder import Recorder
-from uipad_cli.engine.runtime import StopRequest, choose_compute, precision_name
+from uipad_cli.engine.runtime import Purpose, StopRequest, choose_compute, precision_name
 from uipad_cli.engine.weights import LoadedEncoder, file_hash, fit_framing, load_encoder
 from uipad_cli.errors import DataError, UsageError, WeightsError
 from uipad_cli.methods.base import CollapseError, Method
@@ -89,7 +89,8 @@ def train(
         return _finished(out, claim, config, report)
     saved = _look(out, claim, config, resume)
     loaded = load_encoder(config.backbone, weights, config.framing.crop)
-    method = build_method(config, loaded.encoder, choose_compute(config.device, config.precision, "train"))
+    purpose: Purpose = "train" if method_class(config.method).trains else "score"
+    method = build_method(config, loaded.encoder, choose_compute(config.device, config.precision, purpose))
 
     files.write_json(out / RUN_FILE, _identity(claim, config))
     done = 0 if saved is None else int(saved["step"])

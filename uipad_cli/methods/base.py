@@ -27,9 +27,11 @@ class Method(Protocol):
     """One way to find defects. The engine knows nothing else about it.
 
     The constructor takes the frozen encoder, the options, where to compute, and the seed of everything random.
+    trains: False where `fit` only remembers features, which must then be computed as precisely as those it judges.
     """
 
     Options: ClassVar[type[BaseModel]]
+    trains: ClassVar[bool]
     compute: Compute
 
     def __init__(self, encoder: Encoder, options: BaseModel, compute: Compute, seed: int) -> None: ...

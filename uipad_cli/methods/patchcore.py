@@ -52,6 +52,7 @@ class PatchCoreMethod:
     """PatchCore behind the one interface."""
 
     Options: ClassVar[type[BaseModel]] = PatchCoreOptions
+    trains: ClassVar[bool] = False
 
     def __init__(self, encoder: Encoder, options: BaseModel, compute: Compute, seed: int) -> None:
         assert isinstance(options, PatchCoreOptions)

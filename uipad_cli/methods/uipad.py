@@ -60,6 +60,7 @@ class UIPADMethod:
     """UIP-AD behind the one interface."""
 
     Options: ClassVar[type[BaseModel]] = UIPADOptions
+    trains: ClassVar[bool] = True
 
     def __init__(self, encoder: Encoder, options: BaseModel, compute: Compute, seed: int) -> None:
         assert isinstance(options, UIPADOptions)
