@@ -70,16 +70,26 @@ def test_scenes_differ_from_each_other(views):
     assert distance.min() > 1.0
 
 
+def scenes_at_one_pose(seed, count, depth):
+    """Dice, layers, height ranges, and a function that draws layers with flaw codes, all without texture."""
+    dice = Dice(seeded(seed))
+    layers, around = design.draw_layers(dice, count, 84), design.draw_surroundings(dice, count)
+    poses = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).expand(count, 2, 3)
+    noise, depths = torch.zeros(count, 2, 84, 84), torch.full((count,), depth)
+
+    def show(shown, flaw):
+        return drawing.draw(shown, flaw, around, poses, 84, noise, depths)
+
+    return dice, layers, depths, show
+
+
 def test_two_views_at_one_pose_show_the_same_part_but_for_flaws():
-    dice = Dice(seeded(1))
-    layers, around = design.draw_layers(dice, 4, 84), design.draw_surroundings(dice, 4)
-    poses = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).expand(4, 2, 3)
-    noise, depth = torch.zeros(4, 2, 84, 84), torch.full((4,), 20.0)
+    dice, layers, depth, show = scenes_at_one_pose(1, 4, 20.0)
     flaws = design.draw_flaws(dice, 4, 84, depth, torch.zeros(4, design.FLAWS, 2))
     none = torch.zeros(4, design.LAYERS)
     marked = torch.cat((none, torch.ones(4, design.FLAWS)), dim=1)
-    good = drawing.draw(layers, none, around, poses, 84, noise, depth)
-    bad = drawing.draw(layers.on_top(flaws), marked, around, poses, 84, noise, depth)
+    good = show(layers, none)
+    bad = show(layers.on_top(flaws), marked)
     assert good.recoloured.sum() == good.reshaped.sum() == 0
     changed = ((bad.albedo - good.albedo).abs().amax(1) > 0.1) | ((bad.height - good.height).abs() > 2.0)
     assert changed.any()
@@ -88,14 +98,11 @@ def test_two_views_at_one_pose_show_the_same_part_but_for_flaws():
 
 
 def test_a_missing_layer_is_a_flaw_where_it_was():
-    dice = Dice(seeded(2))
-    layers, around = design.draw_layers(dice, 6, 84), design.draw_surroundings(dice, 6)
-    poses = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).expand(6, 2, 3)
-    noise, depth = torch.zeros(6, 2, 84, 84), torch.full((6,), 5.0)
+    _, layers, _, show = scenes_at_one_pose(2, 6, 5.0)
     flaw = torch.zeros(6, design.LAYERS)
     flaw[:, -1] = -1
-    good = drawing.draw(layers, torch.zeros_like(flaw), around, poses, 84, noise, depth)
-    bad = drawing.draw(layers, flaw, around, poses, 84, noise, depth)
+    good = show(layers, torch.zeros_like(flaw))
+    bad = show(layers, flaw)
     moved = (good.height - bad.height).abs() > 0.1
     assert moved.any()
     assert (bad.reshaped[moved] > 0).float().mean() > 0.95
@@ -156,13 +163,10 @@ def test_content_does_not_tell_pieces_of_a_sort_apart():
 
 
 def test_a_wrong_colour_and_a_wrong_height_are_marked_where_the_piece_lies():
-    dice = Dice(seeded(2))
-    layers, around = design.draw_layers(dice, 4, 84), design.draw_surroundings(dice, 4)
-    poses = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).expand(4, 2, 3)
-    noise, depth = torch.zeros(4, 2, 84, 84), torch.full((4,), 20.0)
+    _, layers, _, show = scenes_at_one_pose(2, 4, 20.0)
     flaw = torch.zeros(4, design.LAYERS)
     flaw[:2, 1], flaw[2:, 1] = drawing.RECOLOURED, drawing.RELEVELLED
-    maps = drawing.draw(layers, flaw, around, poses, 84, noise, depth)
+    maps = show(layers, flaw)
     assert not maps.reshaped.any()
     marked = torch.cat((maps.recoloured[:2], maps.relevelled[2:]))
     assert not torch.cat((maps.recoloured[2:], maps.relevelled[:2])).any()

@@ -16,7 +16,7 @@ def edges():
 
 
 def remembering(batches, **options):
-    chosen = PatchCoreOptions(coreset=1.0, **options)
+    chosen = PatchCoreOptions.model_validate({"coreset": 1.0, **options})
     method = PatchCoreMethod(build_encoder("gabor", SIZE), chosen, Compute(torch.device("cpu")), 0)
     method.fit(batches, silent)
     return method
@@ -69,6 +69,13 @@ def test_one_part_alone_has_no_spread_and_gives_plain_distances():
     assert torch.equal(one.score(other).map, plain.score(other).map)
 
 
+def test_a_bank_of_one_patch_gives_plain_distances():
+    good, other = noisy(0.1, 0.1, seed=0), noisy(0.1, 0.1, seed=1)
+    maps = [remembering([good], coreset=1e-6, sample=0, spread=spread).score(other).map for spread in (0, 5)]
+    assert torch.equal(*maps)
+    assert maps[0].min() > 0
+
+
 def test_parts_that_are_all_the_same_give_finite_scores():
     batch = edges()
     twice = Batch(*(torch.cat((part, part)) for part in (batch.rgb, batch.geometry, batch.valid)))
@@ -78,13 +85,8 @@ def test_parts_that_are_all_the_same_give_finite_scores():
 
 
 def test_a_bank_holds_those_that_cover_all_and_a_sample():
-    batch = noisy(0.1, 0.1, seed=0)
-
     def bank(**options):
-        chosen = PatchCoreOptions(phases=1, **options)
-        method = PatchCoreMethod(build_encoder("gabor", SIZE), chosen, Compute(torch.device("cpu")), 0)
-        method.fit([batch], silent)
-        return method.bank
+        return remembering([noisy(0.1, 0.1, seed=0)], phases=1, **options).bank
 
     patches = 3 * 64
     cover, both = bank(coreset=0.25, sample=0), bank(coreset=0.25, sample=40)

@@ -78,13 +78,14 @@ class PatchCoreMethod:
                 owners.append(torch.arange(parts, parts + len(features)).repeat_interleave(features.shape[1]))
             parts += len(batch.rgb)
             report(Progress("encode", done, len(batches)))
-        patches, owner = torch.cat(found), torch.cat(owners)
+        patches = torch.cat(found)
         kept = self._chosen(patches)
+        owner = torch.cat(owners)[kept].to(self.compute.device)
         self.bank = patches[kept].to(self.compute.device)
         self.spread = torch.ones(len(kept), device=self.compute.device)
-        if self.options.spread and parts > 1:
+        if self.options.spread and (owner != owner[0]).any():  # with one part remembered, there is nothing to compare
             # half of it is what is usual everywhere, or two patches that are the same by chance would forbid any change
-            own = spreads(self.bank, owner[kept].to(self.compute.device))
+            own = spreads(self.bank, owner)
             self.spread = (own + own.mean()) / 2
         report(Progress("coreset", 1, 1, values={"patches": float(len(self.bank))}))
 

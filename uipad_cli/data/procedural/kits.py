@@ -51,7 +51,7 @@ def draw_kit(dice: Dice, layers: Layers, size: int) -> tuple[Layers, Kit]:
     turn = (
         body.angle
         + dice.normal(scenes, PIECES) * 0.1
-        + dice.uniform(scenes, PIECES, high=2 * math.pi) * (dice.chance(scenes, 1, of=0.4))
+        + dice.uniform(scenes, PIECES, high=2 * math.pi) * dice.chance(scenes, 1, of=0.4)
     )
     nothing = torch.zeros(scenes, PIECES, device=dice.device)
     pieces = replace(
@@ -64,9 +64,9 @@ def draw_kit(dice: Dice, layers: Layers, size: int) -> tuple[Layers, Kit]:
         hollow=nothing,
         count=nothing[..., None].repeat(1, 1, 2),
         around=nothing,
-        opaque=nothing + 1,
+        opaque=torch.ones_like(nothing),
     )
-    body = replace(body, half=body.half.clamp(min=0.4 * size), opaque=body.opaque * 0 + 1)
+    body = replace(body, half=body.half.clamp(min=0.4 * size), opaque=torch.ones_like(body.opaque))
     return _where(kit.present, body.on_top(pieces), layers), kit
 
 
