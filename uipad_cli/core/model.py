@@ -24,6 +24,9 @@ from torch.nn import functional
 
 FusionKind = Literal["mean", "mlp"]
 Comparison = Literal["groups", "single"]
+AttentionKind = Literal["softmax", "relu"]
+Query = Literal["own", "other"]
+Modality = Literal["rgb", "geometry"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class UIPAD(nn.Module):
         self.bottleneck = FeedForward(width)
         self.image_decoder = nn.ModuleList(CPGBlock(width, heads) for _ in range(blocks))
         self.geometry_decoder = nn.ModuleList(CPGBlock(width, heads) for _ in range(blocks))
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, rgb_groups: Tensor, geometry_groups: Tensor, tokens: Tensor | None = None) -> Reconstruction:
         """Group means of both modalities [B,G,N,D] → what was there and what could be rebuilt.
@@ -153,11 +156,16 @@ class CPGBlock(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head softmax attention of queries [B,Q,D] over a context [B,K,D] → [B,Q,D]."""
+    """Multi-head attention of queries [B,Q,D] over a context [B,K,D] → [B,Q,D].
 
-    def __init__(self, width: int, heads: int) -> None:
+    softmax, or INP-Former's `relu`: weights are the positive parts of cosines times a learned scale per head, so that a
+    query that resembles nothing gets nothing.
+    """
+
+    def __init__(self, width: int, heads: int, kind: AttentionKind = "softmax") -> None:
         super().__init__()
         self.heads = heads
+        self.scale = nn.Parameter(torch.ones(heads, 1, 1)) if kind == "relu" else None
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
         self.project = nn.Linear(width, width)
 
@@ -165,7 +173,11 @@ class CrossAttention(nn.Module):
         """Attend; the result has the shape of `queries`."""
         key, value = self.key_value(context).chunk(2, dim=-1)
         query, key, value = (self._split(part) for part in (self.query(queries), key, value))
-        attended = functional.scaled_dot_product_attention(query, key, value)
+        if self.scale is None:
+            attended = functional.scaled_dot_product_attention(query, key, value)
+        else:
+            cosines = functional.normalize(query, dim=-1) @ functional.normalize(key, dim=-1).transpose(-1, -2)
+            attended = (cosines * self.scale).relu() @ value
         projected: Tensor = self.project(attended.transpose(1, 2).flatten(2))  # [B,heads,Q,d] -> [B,Q,D]
         return projected
 
@@ -187,7 +199,7 @@ def _mirrored(steps: Tensor, groups: int) -> Tensor:
     return steps.flip(1).reshape(batch, groups, blocks // groups, tokens, width).mean(dim=2)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """INP-Former's start: linear weights from a normal of deviation 0.01 cut at three deviations, biases 0."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.01, a=-0.03, b=0.03)

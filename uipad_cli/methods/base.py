@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Protocol
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from uipad_cli.core.backbone import Encoder
 from uipad_cli.core.compute import Compute
+from uipad_cli.core.memory import moved
 from uipad_cli.core.optimizer import StableAdamW
 from uipad_cli.errors import UipadError
 from uipad_cli.records import Batch, Batches, Progress, Report, Scores
@@ -53,11 +55,12 @@ class Method(Protocol):
 
 
 class Descent(BaseModel):
-    """How a network is trained; the defaults are INP-Former's recipe."""
+    """How a network is trained; the defaults are INP-Former's recipe. steps: so many, whatever the epochs come to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(default=200, ge=1)
+    steps: int | None = Field(default=None, ge=1)
     batch: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     final_learning_rate: float = Field(default=1e-4, ge=0)
@@ -70,6 +73,10 @@ class Descent(BaseModel):
     def steps_per_epoch(self, samples: int) -> int:
         """Whole batches of one pass; a data set smaller than a batch is one batch."""
         return max(1, samples // self.batch)
+
+    def total_steps(self, samples: int) -> int:
+        """Steps of the whole training."""
+        return self.steps or self.epochs * self.steps_per_epoch(samples)
 
     def rate(self, step: int, total: int) -> float:
         """Learning rate of a 0-based step: linear warm-up, then a cosine down to the final rate."""
@@ -106,7 +113,7 @@ def descend(
         weight_decay=settings.weight_decay, amsgrad=settings.amsgrad,
     )  # fmt: skip
     per_epoch = settings.steps_per_epoch(samples)
-    total = settings.epochs * per_epoch
+    total = settings.total_steps(samples)
     first = 0 if resume is None else _load_training_state(network, optimizer, resume)
     for step in range(first, total):
         for group in optimizer.param_groups:
@@ -131,6 +138,17 @@ def descend(
                 training_state=lambda done=step + 1: _training_state(network, optimizer, done),  # type: ignore[misc]
             )
         )
+
+
+def looks(batch: Batch, patch: int, phases: int) -> Iterator[Batch]:
+    """The batch `phases` x `phases` times, moved by fractions of a patch; what comes into view is mirrored.
+
+    An edge that runs through the middle of a patch looks different from one at its rim, and a few good parts do not
+    show all of these.
+    """
+    steps = [round(patch * phase / phases) for phase in range(phases)]
+    for down, right in itertools.product(steps, steps):
+        yield Batch(moved(batch.rgb, down, right), moved(batch.geometry, down, right), batch.valid)
 
 
 def hash_seed(*parts: int) -> int:

@@ -5,7 +5,6 @@ The yardstick of every backbone here, and the baseline that a reconstruction has
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -17,8 +16,8 @@ from torch.nn import functional
 from uipad_cli.core import scoring
 from uipad_cli.core.backbone import Encoder, group_means
 from uipad_cli.core.compute import Compute
-from uipad_cli.core.memory import coreset, moved, nearest, neighbourhood_means, spreads
-from uipad_cli.methods.base import hash_seed
+from uipad_cli.core.memory import coreset, nearest, neighbourhood_means, spreads
+from uipad_cli.methods.base import hash_seed, looks
 from uipad_cli.records import Batch, Batches, Progress, Report, Scores
 
 GROUPS = 2
@@ -63,17 +62,11 @@ class PatchCoreMethod:
 
     @torch.no_grad()
     def fit(self, batches: Batches, report: Report, resume: Mapping[str, Tensor] | None = None) -> None:
-        """Remember a coreset of the good patches; there is nothing to resume.
-
-        An edge that runs through the middle of a patch looks different from one at its rim, and a few good parts do not
-        show all of these: so each is looked at `phases` x `phases` times, moved by fractions of a patch.
-        """
+        """Remember a coreset of the good patches, of several looks at each part; there is nothing to resume."""
         found, owners, parts = [], [], 0
-        steps = [round(self.encoder.patch * phase / self.options.phases) for phase in range(self.options.phases)]
         for done, batch in enumerate(batches, start=1):
-            for down, right in itertools.product(steps, steps):
-                rgb, geometry = (moved(images, down, right) for images in (batch.rgb, batch.geometry))
-                features = self._features(Batch(rgb, geometry, batch.valid)).cpu()
+            for look in looks(batch, self.encoder.patch, self.options.phases):
+                features = self._features(look).cpu()
                 found.append(features.flatten(0, 1))
                 owners.append(torch.arange(parts, parts + len(features)).repeat_interleave(features.shape[1]))
             parts += len(batch.rgb)

@@ -85,7 +85,7 @@ class UIPADMethod:
         means = torch.stack([pair.float().mean(dim=(1, 2)) for pair in features]).mean(dim=0)  # [n,2,G,N,D] -> [2,D]
         means = means.to(self.compute.device)
         self.shifts = means.mean(dim=0) - means
-        steps = self.options.training.epochs * self.options.training.steps_per_epoch(len(features))
+        steps = self.options.training.total_steps(len(features))
         collapse = CollapseWatch(self.options.prototypes, patience=min(COLLAPSE_PATIENCE, max(1, steps // 4)))
         self.network.train()
 
