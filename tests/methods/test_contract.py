@@ -14,6 +14,7 @@ SIZE = 112
 QUICK = {
     "uipad": {"blocks": 2, "training": {"epochs": 40, "batch": 4, "warmup_steps": 5}, "blur": 2.0},
     "patchcore": {"sample": 500},
+    "inp_former": {"blocks": 2, "training": {"epochs": 40, "batch": 4, "warmup_steps": 5}, "blur": 2.0},
 }
 
 

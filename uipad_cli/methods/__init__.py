@@ -3,4 +3,5 @@
 METHODS: dict[str, str] = {
     "uipad": "uipad_cli.methods.uipad:UIPADMethod",
     "patchcore": "uipad_cli.methods.patchcore:PatchCoreMethod",
+    "inp_former": "uipad_cli.methods.inp_former:INPFormerMethod",
 }
