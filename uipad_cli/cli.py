@@ -12,15 +12,7 @@ from typing import Annotated
 import typer
 
 from uipad_cli import __version__, console
-from uipad_cli.errors import (
-    EXIT_ANOMALOUS,
-    EXIT_BUG,
-    EXIT_INTERRUPT,
-    ResourceError,
-    StdoutClosed,
-    Terminated,
-    UipadError,
-)
+from uipad_cli.errors import EXIT_ANOMALOUS, Terminated
 
 app = typer.Typer(
     name="uipad",
@@ -33,6 +25,9 @@ app = typer.Typer(
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto scores in fp32.")]
+OwnDevice = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]  # over the files'
+OwnPrecision = Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, dotted, over every file; repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, and nothing else there.")]
 Categories = Annotated[list[str] | None, typer.Option("--category", help="Only this category; repeatable.")]
 
@@ -50,26 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt, Terminated) as fault:  # noqa: BLE001 - where a failure becomes an exit code
         if debug:
             traceback.print_exc()
-        return _explain(fault)
+        return console.explain(fault)
     return 0
-
-
-def _explain(fault: BaseException) -> int:
-    """Tell people what went wrong; the exit code that says so to scripts."""
-    if isinstance(fault, StdoutClosed):
-        return fault.exit_code
-    if isinstance(fault, UipadError | Terminated):
-        console.error(fault.message, fault.cure)
-        return fault.exit_code
-    if isinstance(fault, KeyboardInterrupt):
-        console.error("interrupted")
-        return EXIT_INTERRUPT
-    no_memory = type(fault).__name__ == "OutOfMemoryError" or "not enough memory" in str(fault)  # torch's own
-    if isinstance(fault, OSError | MemoryError) or no_memory:
-        console.error(f"the machine refused: {fault or 'out of memory'}", "see `uipad doctor` for disk and memory")
-        return ResourceError.exit_code
-    console.error(f"a bug in uipad: {type(fault).__name__}: {fault}", "please report it with the output of --debug")
-    return EXIT_BUG
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -133,12 +110,10 @@ def train(
     config: Annotated[
         list[Path] | None, typer.Option("--config", help="YAML file; repeatable, later ones win.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value, dotted, over every file; repeatable.")
-    ] = None,
+    set_: Settings = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default 0.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    device: OwnDevice = None,
+    precision: OwnPrecision = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")] = False,
     json: Json = False,
 ) -> None:
@@ -282,6 +257,30 @@ def backbones(
             data, merged, backbones=backbone or (), weights=weights, categories=category or (), out=out, report=report
         )  # fmt: skip
     console.table(f"{data}", *table.rows())
+    if json:
+        console.data(table.document())
+
+
+@app.command()
+def ablate(
+    data: Annotated[Path, typer.Argument(help="Folder that `uipad prepare` made.")],
+    config: Annotated[list[Path], typer.Option("--config", help="YAML file of a row, or a folder; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Folder for the table and a record of every run; run again to go on.")],
+    set_: Settings = None,
+    category: Categories = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row on each category: seeds 0, 1, 2.")] = 3,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the folder of each run.")] = False,
+    device: OwnDevice = None,
+    precision: OwnPrecision = None,
+    json: Json = False,
+) -> None:
+    """Train and judge a list of configurations over several seeds; one row for each, named after its file."""
+    from uipad_cli.engine import ablate as engine
+
+    rows = engine.read_rows(config, set_ or [], {"device": device, "precision": precision})
+    with console.progress() as report:
+        table = engine.ablate(data, out, rows, seeds=seeds, categories=category or (), keep=keep, report=report)
+    console.table(f"{data}", *table.figures())
     if json:
         console.data(table.document())
 

@@ -25,7 +25,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from uipad_cli.errors import StdoutClosed
+from uipad_cli.errors import EXIT_BUG, EXIT_INTERRUPT, ResourceError, StdoutClosed, Terminated, UipadError
 from uipad_cli.records import Progress, Report
 
 PLAIN_SECONDS = 10.0
@@ -43,6 +43,24 @@ def error(message: str, cure: str = "") -> None:
     people().print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
     if cure:
         people().print(f"  [dim]→[/] {escape(cure)}", soft_wrap=True)
+
+
+def explain(fault: BaseException) -> int:
+    """Tell people what went wrong; the exit code that says so to scripts."""
+    if isinstance(fault, StdoutClosed):
+        return fault.exit_code
+    if isinstance(fault, UipadError | Terminated):
+        error(fault.message, fault.cure)
+        return fault.exit_code
+    if isinstance(fault, KeyboardInterrupt):
+        error("interrupted")
+        return EXIT_INTERRUPT
+    no_memory = type(fault).__name__ == "OutOfMemoryError" or "not enough memory" in str(fault)  # torch's own
+    if isinstance(fault, OSError | MemoryError) or no_memory:
+        error(f"the machine refused: {fault or 'out of memory'}", "see `uipad doctor` for disk and memory")
+        return ResourceError.exit_code
+    error(f"a bug in uipad: {type(fault).__name__}: {fault}", "please report it with the output of --debug")
+    return EXIT_BUG
 
 
 def note(text: str) -> None:

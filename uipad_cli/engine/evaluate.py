@@ -40,7 +40,10 @@ class PartScore:
 
 @dataclass(frozen=True)
 class CategoryResult:
-    """Figures of one category; a metric is None where the test split leaves it undefined."""
+    """Figures of one category; a metric is None where the test split leaves it undefined.
+
+    seconds: everything, drawing included; seconds_per_pair: median time to read and judge a pair.
+    """
 
     record: Checkpoint
     metrics: Mapping[str, float | None]
@@ -49,6 +52,7 @@ class CategoryResult:
     scores: Sequence[PartScore]
     unseen_share: float
     seconds: float
+    seconds_per_pair: float
     sheet: Path
 
 
@@ -105,10 +109,12 @@ def _measure(record: Checkpoint, method: Method, pairs: Pairs, out: Path, report
     masks: list[npt.NDArray[np.bool_]] = []
     scores: list[PartScore] = []
     shown: list[tuple[Judged, npt.NDArray[np.bool_] | None]] = []
+    times: list[float] = []
     for judged in judge(method, pairs, report, task=record.category):
         mask = load_mask(judged.item, judged.sample.valid.shape)
         maps.append(judged.map)
         masks.append(mask)
+        times.append(judged.seconds)
         scores.append(PartScore(judged.item.name, judged.item.defect, judged.score))
         if sum(part.defect == judged.item.defect for part in scores) <= SHEET_ROWS_PER_TYPE:
             shown.append((judged, mask))
@@ -142,7 +148,8 @@ def _measure(record: Checkpoint, method: Method, pairs: Pairs, out: Path, report
     unseen = 1 - float(np.mean([part.mean() for part in looked_at]))
     seconds = time.perf_counter() - began
     ordered = {name: metrics[name] for name in COLUMNS}
-    return CategoryResult(record, ordered, by_defect, counts, scores, unseen, seconds, out / "sheet.jpg")
+    usual = float(np.median(times))
+    return CategoryResult(record, ordered, by_defect, counts, scores, unseen, seconds, usual, out / "sheet.jpg")
 
 
 def _against(good: Sequence[float], bad: Sequence[float]) -> tuple[list[float], list[bool]]:

@@ -15,6 +15,7 @@ from uipad_cli import config as settings
 from uipad_cli.config import Configuration
 from uipad_cli.data import choose_category, files, prepared
 from uipad_cli.data.pairs import Pairs
+from uipad_cli.data.prepared import CategoryEntry
 from uipad_cli.engine.checkpoint import (
     RECORD,
     TRAINING_FILE,
@@ -83,7 +84,7 @@ def train(
     Terminated or KeyboardInterrupt, after saving, when asked to stop.
     """
     started = time.perf_counter()
-    config = _complete(configuration)
+    config = complete(configuration)
     training, validation, claim = _pairs(data, category, weights, config)
     if resume and (out / RECORD).is_file():
         return _finished(out, claim, config, report)
@@ -92,7 +93,7 @@ def train(
     purpose: Purpose = "train" if method_class(config.method).trains else "score"
     method = build_method(config, loaded.encoder, choose_compute(config.device, config.precision, purpose))
 
-    files.write_json(out / RUN_FILE, _identity(claim, config))
+    files.write_json(out / RUN_FILE, identity(claim, config))
     done = 0 if saved is None else int(saved["step"])
     with StopRequest() as stop, Recorder(out, report, stop, done=done) as recorder:
         try:
@@ -119,8 +120,11 @@ def train(
     return TrainSummary(out, record, time.perf_counter() - started)
 
 
-def _complete(configuration: Configuration) -> RunConfig:
-    """The validated configuration, every default of the method's options filled in, the crop in whole patches."""
+def complete(configuration: Configuration) -> RunConfig:
+    """The validated configuration, every default of the method's options filled in, the crop in whole patches.
+
+    Raises UsageError.
+    """
     config = settings.build(RunConfig, configuration)
     options = settings.build(method_class(config.method).Options, configuration, "options")
     framing = fit_framing(config.framing, config.backbone)
@@ -140,16 +144,27 @@ def _pairs(data: Path, wanted: str, weights: Path | None, config: RunConfig) -> 
         )
     if not splits[0].items:
         raise DataError(f"{data}: category {category} has no good training pairs", "prepare its train/good folder")
+    return splits[0], splits[1], claim_of(category, entry, weights)
+
+
+def claim_of(category: str, entry: CategoryEntry, weights: Path | None = None) -> Claim:
+    """What a run that learns from `entry` of the manifest stands on. Raises WeightsError."""
     content = entry.model_dump_json(exclude={"source"}).encode()
-    claim = Claim(
+    return Claim(
         category=category,
         data_sha256=hashlib.sha256(content).hexdigest(),
         weights_sha256=None if weights is None else file_hash(weights),
     )
-    return splits[0], splits[1], claim
 
 
-def _identity(claim: Claim, config: RunConfig) -> dict[str, Any]:
+def claimed(out: Path) -> Any:
+    """The `identity` of the run in `out`, finished or not; None where there is none. Raises WeightsError, DataError."""
+    if (out / RECORD).is_file():
+        return read_record(out).model_dump(mode="json", include={*Claim.model_fields, "config"})
+    return files.read_json(out / RUN_FILE) if (out / RUN_FILE).is_file() else None
+
+
+def identity(claim: Claim, config: RunConfig) -> dict[str, Any]:
     """What two trainings must share to be the same run."""
     return {**claim.model_dump(), "config": config.model_dump(mode="json")}
 
@@ -162,7 +177,7 @@ def _look(out: Path, claim: Claim, config: RunConfig, resume: bool) -> dict[str,
         return None
     if not resume:
         raise UsageError(f"{out} holds an unfinished run", "go on with --resume, or choose another --out")
-    _check_same(out, "an unfinished", files.read_json(out / RUN_FILE), _identity(claim, config))
+    _check_same(out, "an unfinished", claimed(out), identity(claim, config))
     if not (out / TRAINING_FILE).is_file():
         return None
     saved = load_tensors(out / TRAINING_FILE)
@@ -191,8 +206,7 @@ def _differences(before: Any, now: Any, prefix: str = "") -> list[str]:
 def _finished(out: Path, claim: Claim, config: RunConfig, report: Report) -> TrainSummary:
     """An already finished run with these settings. Raises UsageError when it was made with others."""
     record = read_record(out)
-    before = record.model_dump(mode="json", include={*Claim.model_fields, "config"})
-    _check_same(out, "a finished", before, _identity(claim, config))
+    _check_same(out, "a finished", claimed(out), identity(claim, config))
     report(Progress("note", 0, 0, note=f"note: {out} is finished; nothing to resume"))
     return TrainSummary(out, record, 0.0)
 
