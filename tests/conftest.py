@@ -18,8 +18,7 @@ QUICK = [
     f"framing.crop={SIZE}",
     "batch=4",
     "options.blocks=2",
-    "options.entropy_weight=0.1",  # spreads the prototypes within 12 steps; untrained features need 20 without it
-    "options.training.epochs=12",
+    "options.training.steps=12",
     "options.training.batch=4",
     "options.training.warmup_steps=4",
 ]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from uipad_cli.methods import METHODS
+
 PACKAGE = Path(__file__).parents[1] / "uipad_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -27,6 +29,7 @@ ALLOWED = {
     "__main__": {"cli"},
     "__init__": set(),
 }
+NOT_METHODS = ("base", "collapse", "uipad_options")
 HEAVY = ("torch", "timm", "cv2", "open3d", "numpy", "torchvision")
 
 
@@ -69,13 +72,15 @@ def test_rooms_import_only_what_they_may(path):
 
 def test_one_method_never_imports_another():
     for path in (PACKAGE / "methods").glob("*.py"):
-        if path.stem not in ("__init__", "base"):
+        if path.stem not in ("__init__", *NOT_METHODS):
             modules = [
                 node.module
                 for node in ast.walk(ast.parse(path.read_text()))
                 if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("uipad_cli.methods")
             ]
-            assert set(modules) <= {"uipad_cli.methods.base"}
+            assert set(modules) <= {f"uipad_cli.methods.{name}" for name in NOT_METHODS}
+    registered = {target.partition(":")[0].rpartition(".")[2] for target in METHODS.values()}
+    assert registered.isdisjoint(NOT_METHODS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -71,12 +71,13 @@ class Batch:
     """What a method sees: no label, no mask, no path.
 
     rgb [B,3,H,W] float32 in 0..1; valid [B,H,W] bool; geometry [B,3,H,W] float32: normals as colours in 0..1, or the
-    scaled height three times, about 0..1 and within -0.5..1.5.
+    scaled height three times, about 0..1 and within -0.5..1.5; known: the only modality that is there, None = both.
     """
 
     rgb: Tensor
     geometry: Tensor
     valid: Tensor
+    known: Literal["rgb", "geometry"] | None = None
 
     def __len__(self) -> int:
         """Number of pairs, B."""

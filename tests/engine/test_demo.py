@@ -10,7 +10,7 @@ from uipad_cli.errors import DataError, UsageError
 def small(monkeypatch, quick):
     counts = {"train": 4, "validation": 2, "test_good": 2, "test_per_defect": 1, "size": 112}
     monkeypatch.setattr(demo, "COUNTS", counts)
-    monkeypatch.setattr(demo, "SETTINGS", (*quick, "options.training.epochs=60"))
+    monkeypatch.setattr(demo, "SETTINGS", (*quick, "options.training.steps=60"))
 
 
 def test_the_demo_makes_a_page_and_does_nothing_twice(tmp_path, small):

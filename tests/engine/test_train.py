@@ -89,7 +89,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(world, tmp_path, quick):
 
 def test_sigterm_saves_and_exits_143(world, tmp_path, quick):
     out = tmp_path / "run"
-    settings = [*quick, "options.training.epochs=2000"]
+    settings = [*quick, "options.training.steps=2000"]
     arguments = [part for setting in settings for part in ("--set", setting)]
     command = [
         sys.executable,
@@ -161,8 +161,11 @@ def test_an_unfinished_folder_asks_for_resume_with_the_same_settings(world, tmp_
 
 
 def test_a_collapsed_run_leaves_a_folder_that_can_be_used_again(world, tmp_path, quick):
-    literal = ["fusion=mlp", "target=prototypes", "comparison=single", "assignment=hard", "coherence_weight=0"]
-    settings = [*quick, *(f"options.{one}" for one in literal), "options.training.epochs=200"]
+    literal = [
+        "fusion=mlp", "target=prototypes", "comparison=single", "assignment=hard", "coherence_weight=0",
+        "features=plain", "query=own", "distance=cosine", "score=cosine", "dropout=0",
+    ]  # fmt: skip
+    settings = [*quick, *(f"options.{one}" for one in literal), "options.training.steps=200"]
     with pytest.raises(CollapseError):
         run(world, tmp_path / "run", settings)
     assert not (tmp_path / "run" / RUN_FILE).exists()

@@ -12,7 +12,7 @@ from uipad_cli.records import Batch, silent
 
 SIZE = 112
 QUICK = {
-    "uipad": {"blocks": 2, "training": {"epochs": 40, "batch": 4, "warmup_steps": 5}, "blur": 2.0},
+    "uipad": {"blocks": 2, "training": {"steps": 40, "batch": 4, "warmup_steps": 5}, "blur": 2.0},
     "patchcore": {"sample": 500},
     "inp_former": {"blocks": 2, "training": {"epochs": 40, "batch": 4, "warmup_steps": 5}, "blur": 2.0},
 }

@@ -5,12 +5,13 @@ import torch
 
 from uipad_cli.core.backbone import build_encoder
 from uipad_cli.core.compute import Compute
-from uipad_cli.methods.uipad import UIPADMethod, UIPADOptions
+from uipad_cli.methods.uipad import UIPADMethod
+from uipad_cli.methods.uipad_options import UIPADOptions
 from uipad_cli.records import Batch, silent
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
 SIZE = 112
-OPTIONS = UIPADOptions.model_validate({"blocks": 2, "training": {"epochs": 60, "batch": 4, "warmup_steps": 10}})
+OPTIONS = UIPADOptions.model_validate({"blocks": 2, "training": {"steps": 60, "batch": 4, "warmup_steps": 10}})
 
 
 def batch(seed):

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 AssignmentKind = Literal["soft", "hard"]
+Distance = Literal["cosine", "squared"]
 EPSILON = 1e-8
 
 
@@ -39,8 +40,10 @@ def soft_reconstruction(tokens: Tensor, prototypes: Tensor, temperature: float) 
     return assignments(tokens, prototypes, temperature=temperature, kind="soft") @ prototypes
 
 
-def reconstruction_loss(rebuilt: Tensor, target: Tensor) -> Tensor:
-    """L_s, eq. 8: mean of 1 − cos over all tokens."""
+def reconstruction_loss(rebuilt: Tensor, target: Tensor, distance: Distance = "cosine") -> Tensor:
+    """L_s, eq. 8: mean of 1 − cos over all tokens; or the squared error as a share of the target's own square."""
+    if distance == "squared":
+        return (rebuilt - target).square().mean() / target.square().mean().clamp(min=1e-12)
     return cosine_distance(rebuilt, target).mean()
 
 

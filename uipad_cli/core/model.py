@@ -7,10 +7,15 @@ Where each equation stands:
     eq. 6-10      losses                                      losses.py
     eq. 11        score                                       scoring.py
 
-Deviations, each forced because the text is silent or fails as printed (docs/method.md), each switched in one place:
+Deviations, each forced because the text is silent or fails as printed, and measured (docs/method.md):
     fusion        the mean of both modalities by default; the paper's trained MLP is `fusion="mlp"`
+    query         each decoder starts from the tokens of the *other* modality by default, so that it has to know what
+                  belongs together; the paper's decoder starts from its own, `query="own"`
+    compared      each modality with its reconstruction by default; the paper's fused pair is `compared="unified"`
+    attention     eq. 4 as printed (softmax, residual) by default; INP-Former's ReLU without residual can be chosen
     cascade       each block refines the prototypes once per decoder; the two refined sets are averaged
     comparison    two groups of layers as INP-Former; the paper's single map is `comparison="single"`
+    gather        False leaves out the extractor: the same prototypes for every part (the paper's table 5, row A)
 """
 
 from __future__ import annotations
@@ -24,20 +29,23 @@ from torch.nn import functional
 
 FusionKind = Literal["mean", "mlp"]
 Comparison = Literal["groups", "single"]
+Compared = Literal["modalities", "unified"]
 AttentionKind = Literal["softmax", "relu"]
 Query = Literal["own", "other"]
+Refinement = Literal["averaged", "private", "none"]
 Modality = Literal["rgb", "geometry"]
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What the forward pass saw and rebuilt; C comparisons (groups, or 1 for the single map).
+    """What the forward pass saw and rebuilt, in C comparisons of P parts with G groups each, C = P·G.
 
-    fused, rebuilt [B,C,N,D]: what eq. 11 compares; unified [B,N,D] = F_unified; prototypes [B,M,D] = P_uip;
+    P = 2 (colour, then geometry) or 1 (unified); G = groups of layers, or 1 for the single map.
+    present, rebuilt [B,C,N,D]: what eq. 11 compares; unified [B,N,D] = F_unified; prototypes [B,M,D] = P_uip;
     rgb, geometry [B,N,D]: the unfused features F_rgb, F_3d.
     """
 
-    fused: Tensor
+    present: Tensor
     rebuilt: Tensor
     unified: Tensor
     prototypes: Tensor
@@ -48,54 +56,70 @@ class Reconstruction:
 class UIPAD(nn.Module):
     """Unified intrinsic prototypes: fuse, extract prototypes, rebuild both modalities from them, fuse again."""
 
-    def __init__(
-        self, width: int, *, prototypes: int = 12, blocks: int = 8, fusion: FusionKind = "mean",
-        comparison: Comparison = "groups",
+    def __init__(  # noqa: PLR0913 - the readings of the paper, each with a name and a default
+        self, width: int, *, prototypes: int = 12, blocks: int = 2, fusion: FusionKind = "mean",
+        comparison: Comparison = "groups", compared: Compared = "modalities", query: Query = "other",
+        attention: AttentionKind = "softmax", residual: bool = True, refine: Refinement = "averaged",
+        gather: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
         heads = max(1, width // 64)
-        self.comparison = comparison
+        self.comparison, self.compared, self.query, self.refine = comparison, compared, query, refine
         self.fusion = Fusion(width, fusion)
-        self.extractor = PrototypeExtractor(width, prototypes, heads)
+        self.extractor = PrototypeExtractor(width, prototypes, heads, gather)
         self.bottleneck = FeedForward(width)
-        self.image_decoder = nn.ModuleList(CPGBlock(width, heads) for _ in range(blocks))
-        self.geometry_decoder = nn.ModuleList(CPGBlock(width, heads) for _ in range(blocks))
+        self.origin = nn.Parameter(torch.zeros(2, width))  # tells a decoder which image its tokens come from
+
+        def decoder() -> nn.ModuleList:
+            refining = refine != "none"
+            return nn.ModuleList(CPGBlock(width, heads, attention, residual, refining) for _ in range(blocks))
+
+        self.image_decoder, self.geometry_decoder = decoder(), decoder()
         self.apply(initialise)
 
-    def forward(self, rgb_groups: Tensor, geometry_groups: Tensor, tokens: Tensor | None = None) -> Reconstruction:
+    def forward(
+        self, rgb_groups: Tensor, geometry_groups: Tensor, tokens: Tensor | None = None, known: Modality | None = None
+    ) -> Reconstruction:
         """Group means of both modalities [B,G,N,D] → what was there and what could be rebuilt.
 
         tokens [n]: the decoders rebuild these places only (training); prototypes always see the whole part.
+        known: the only modality that prototypes and decoders look at; None = both.
         """
         rgb, geometry = rgb_groups.mean(dim=1), geometry_groups.mean(dim=1)
-        unified = self.fusion(rgb, geometry)
+        unified = self.fusion(*_only(known, rgb, geometry))
         prototypes = self.extractor(unified)
 
         if tokens is not None:
             rgb_groups, geometry_groups = rgb_groups[:, :, tokens], geometry_groups[:, :, tokens]
             rgb, geometry, unified = rgb[:, tokens], geometry[:, tokens], unified[:, tokens]
-        decoded_rgb, decoded_geometry = self.decode(rgb, geometry, prototypes)
+        decoded = self.decode(rgb, geometry, prototypes, known)
 
+        present = (rgb_groups, geometry_groups) if self.comparison == "groups" else (rgb[:, None], geometry[:, None])
         if self.comparison == "groups":
-            fused = self.fusion(rgb_groups, geometry_groups)
-            rebuilt = self.fusion(_mirrored(decoded_rgb, fused.shape[1]), _mirrored(decoded_geometry, fused.shape[1]))
+            rebuilt = [_mirrored(steps, rgb_groups.shape[1]) for steps in decoded]
         else:
-            fused = unified[:, None]
-            rebuilt = self.fusion(decoded_rgb[:, -1:], decoded_geometry[:, -1:])
-        return Reconstruction(fused, rebuilt, unified, prototypes, rgb, geometry)
+            rebuilt = [steps[:, -1:] for steps in decoded]
+        join = self.fusion if self.compared == "unified" else _side_by_side
+        return Reconstruction(join(*present), join(*rebuilt), unified, prototypes, rgb, geometry)
 
-    def decode(self, rgb: Tensor, geometry: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, rgb: Tensor, geometry: Tensor, prototypes: Tensor, known: Modality | None = None
+    ) -> tuple[Tensor, Tensor]:
         """[B,N,D] of each modality and P_uip [B,M,D] → what every block made of them, 2 x [B,blocks,N,D]."""
         # float32 again: every block adds to this stream, and half precision would lose the small additions
-        rgb, geometry = self.bottleneck(rgb).float(), self.bottleneck(geometry).float()
-        rgb_steps, geometry_steps = [], []
-        for image_block, geometry_block in zip(self.image_decoder, self.geometry_decoder, strict=True):
-            rgb, refined_by_rgb = image_block(rgb, prototypes)
-            geometry, refined_by_geometry = geometry_block(geometry, prototypes)
-            prototypes = (refined_by_rgb + refined_by_geometry) / 2
-            rgb_steps.append(rgb)
-            geometry_steps.append(geometry)
-        return torch.stack(rgb_steps, dim=1), torch.stack(geometry_steps, dim=1)
+        starts = [self.bottleneck(tokens).float() + self.origin[i] for i, tokens in enumerate((rgb, geometry))]
+        starts = list(_only(known, *starts)) if known else starts if self.query == "own" else starts[::-1]
+        image, surface = starts
+        for_image = for_surface = prototypes
+        image_steps, surface_steps = [], []
+        for image_block, surface_block in zip(self.image_decoder, self.geometry_decoder, strict=True):
+            image, by_image = image_block(image, for_image)
+            surface, by_surface = surface_block(surface, for_surface)
+            average = (by_image + by_surface) / 2
+            for_image, for_surface = (by_image, by_surface) if self.refine == "private" else (average, average)
+            image_steps.append(image)
+            surface_steps.append(surface)
+        return torch.stack(image_steps, dim=1), torch.stack(surface_steps, dim=1)
 
 
 class Fusion(nn.Module):
@@ -116,10 +140,14 @@ class Fusion(nn.Module):
 
 
 class PrototypeExtractor(nn.Module):
-    """UCP (section 4.1): M learnable queries gather one sample's prototypes from its fused features."""
+    """UCP (section 4.1): M learnable queries gather one sample's prototypes from its fused features.
 
-    def __init__(self, width: int, prototypes: int, heads: int) -> None:
+    gather False: the queries themselves are the prototypes, whatever the sample.
+    """
+
+    def __init__(self, width: int, prototypes: int, heads: int, gather: bool = True) -> None:
         super().__init__()
+        self.gather = gather
         self.queries = nn.Parameter(torch.randn(prototypes, width))
         self.norm = nn.LayerNorm(width)
         self.attention = CrossAttention(width, heads)
@@ -129,29 +157,40 @@ class PrototypeExtractor(nn.Module):
     def forward(self, unified: Tensor) -> Tensor:
         """F_unified [B,N,D] → P_uip [B,M,D]."""
         queries = self.queries.expand(unified.shape[0], -1, -1)
+        if not self.gather:
+            return queries
         prototypes = queries + self.attention(self.norm(queries), self.norm(unified))
         gathered: Tensor = prototypes + self.feed_forward(self.feed_forward_norm(prototypes))
         return gathered
 
 
 class CPGBlock(nn.Module):
-    """Cross-modal prototype guided attention: prototypes guide features (eq. 4), features refine prototypes (eq. 5)."""
+    """Cross-modal prototype guided attention: prototypes guide features (eq. 4), features refine prototypes (eq. 5).
 
-    def __init__(self, width: int, heads: int) -> None:
+    residual False leaves F out of eq. 4, as INP-Former does; refining False leaves out eq. 5.
+    """
+
+    def __init__(
+        self, width: int, heads: int, attention: AttentionKind = "softmax", residual: bool = True, refining: bool = True
+    ) -> None:
         super().__init__()
+        self.residual, self.refining = residual, refining
         self.feature_norm, self.prototype_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.guided_norm = nn.LayerNorm(width)
-        self.guide, self.refine = CrossAttention(width, heads), CrossAttention(width, heads)
-        self.feature_out_norm, self.prototype_out_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.feature_feed_forward, self.prototype_feed_forward = FeedForward(width), FeedForward(width)
+        self.guide = CrossAttention(width, heads, attention)
+        self.feature_out_norm, self.feature_feed_forward = nn.LayerNorm(width), FeedForward(width)
+        if refining:
+            self.guided_norm, self.refine = nn.LayerNorm(width), CrossAttention(width, heads)
+            self.prototype_out_norm, self.prototype_feed_forward = nn.LayerNorm(width), FeedForward(width)
 
     def forward(self, features: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
         """F [B,N,D], P [B,M,D] → the same, one step further."""
         context = self.prototype_norm(prototypes)
-        features = features + self.guide(self.feature_norm(features), context)  # eq. 4
-        prototypes = prototypes + self.refine(context, self.guided_norm(features))  # eq. 5
+        guided = self.guide(self.feature_norm(features), context)  # eq. 4
+        features = features + guided if self.residual else guided
+        if self.refining:
+            prototypes = prototypes + self.refine(context, self.guided_norm(features))  # eq. 5
+            prototypes = prototypes + self.prototype_feed_forward(self.prototype_out_norm(prototypes))
         features = features + self.feature_feed_forward(self.feature_out_norm(features))
-        prototypes = prototypes + self.prototype_feed_forward(self.prototype_out_norm(prototypes))
         return features, prototypes
 
 
@@ -191,6 +230,16 @@ class FeedForward(nn.Sequential):
 
     def __init__(self, width: int) -> None:
         super().__init__(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+
+def _only(known: Modality | None, rgb: Tensor, geometry: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, or the known one in the place of both."""
+    return {None: (rgb, geometry), "rgb": (rgb, rgb), "geometry": (geometry, geometry)}[known]
+
+
+def _side_by_side(rgb: Tensor, geometry: Tensor) -> Tensor:
+    """2 x [B,G,N,D] → [B,2·G,N,D], colour first."""
+    return torch.cat((rgb, geometry), dim=1)
 
 
 def _mirrored(steps: Tensor, groups: int) -> Tensor:

@@ -16,7 +16,7 @@ from uipad_cli.records import Progress, Report, silent
 from uipad_cli.report.page import Picture, Section, build_page
 
 COUNTS = {"train": 16, "validation": 8, "test_good": 10, "test_per_defect": 4, "size": 320}
-SETTINGS = ("backbone=tiny", "options.training.epochs=40", "options.training.warmup_steps=10")
+SETTINGS = ("backbone=tiny",)
 PAGE = "index.html"
 SCENES_FILE = "scenes.json"
 

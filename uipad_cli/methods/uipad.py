@@ -3,57 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from pydantic import BaseModel
+from torch import Tensor, nn
+from torch.nn import functional
 
 from uipad_cli.core import losses, scoring
 from uipad_cli.core.backbone import Encoder, check_state, group_means
 from uipad_cli.core.compute import Compute
-from uipad_cli.core.losses import AssignmentKind
-from uipad_cli.core.model import UIPAD, Comparison, FusionKind, Reconstruction
-from uipad_cli.methods.base import CollapseError, Descent, descend, hash_seed
+from uipad_cli.core.model import UIPAD, Modality, Reconstruction
+from uipad_cli.core.residuals import Surprise, Whitening, soft_maximum
+from uipad_cli.errors import UsageError
+from uipad_cli.methods.base import descend, hash_seed, looks
+from uipad_cli.methods.collapse import CollapseWatch, blindness, check_sight, collapse_gauges
+from uipad_cli.methods.uipad_options import UIPADOptions
 from uipad_cli.records import Batch, Batches, Progress, Report, Scores
 
 GROUPS = 2
-FOREIGN_PATCH = 0.15  # edge of the pasted patch of the blindness gauge, as a share of the image
+FEATURE_FLOOR, RESIDUAL_FLOOR = 0.01, 0.05  # least variance of a direction when whitening, as a share of the mean one
+CALIBRATED_PLACES = 20_000
+MODALITIES: tuple[Modality, Modality] = ("rgb", "geometry")
 
 
-COLLAPSE_PATIENCE = 50  # steps
-BLIND_RATIO = 1.5  # map in a pasted foreign patch over the map there without it
-COLLAPSE_CURE = "use the default options (fusion: mean, target: fused, coherence_weight: 0.2), or another backbone"
+@dataclass(frozen=True)
+class View:
+    """One way of looking at a pair: what is known, and the part of the comparison that is rebuilt from it."""
 
-
-class UIPADOptions(BaseModel):
-    """Every reading of the paper in one place; the defaults learn, configs/ablations/literal.yaml is the printed text.
-
-    prototypes M · blocks per decoder · fusion Ψ · target of eq. 8: the detached fused feature (`fused`) or x̃
-    (`prototypes`) · comparison: two groups or the single map · assignment in eq. 9, 10 · temperature τ of eq. 7 ·
-    weights λ · centre: subtract each modality's mean before eq. 9 · tokens: share of places decoded per training step ·
-    blur in pixels of the framed image · top: share of pixels that make the image score · measured: least share
-    of a patch that the 3D sensor must have seen for it to count there · training.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    prototypes: int = Field(default=12, ge=1)
-    blocks: int = Field(default=8, ge=2, multiple_of=2)
-    fusion: FusionKind = "mean"
-    target: Literal["fused", "prototypes"] = "fused"
-    comparison: Comparison = "groups"
-    assignment: AssignmentKind = "soft"
-    temperature: float = Field(default=0.1, gt=0)
-    coherence_weight: float = Field(default=0.2, ge=0)
-    consistency_weight: float = Field(default=0.1, ge=0)
-    entropy_weight: float = Field(default=0.01, ge=0)
-    centre: bool = True
-    tokens: float = Field(default=0.25, gt=0, le=1)
-    blur: float = Field(default=4.0, ge=0)
-    top: float = Field(default=0.01, gt=0, le=1)
-    measured: float = Field(default=0.25, ge=0, le=1)
-    training: Descent = Descent()
+    name: str
+    known: Modality | None
+    part: int
 
 
 class UIPADMethod:
@@ -66,60 +47,63 @@ class UIPADMethod:
         assert isinstance(options, UIPADOptions)
         self.options, self.compute, self.seed = options, compute, seed
         self.encoder = encoder.to(compute.device)
+        self.parts = 2 if options.target == "modalities" else 1
+        groups = GROUPS if options.comparison == "groups" else 1
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(hash_seed(seed, 2))
-            self.network = UIPAD(
-                encoder.width,
-                prototypes=options.prototypes,
-                blocks=options.blocks,
-                fusion=options.fusion,
-                comparison=options.comparison,
+            network = UIPAD(
+                encoder.width, compared="modalities" if self.parts == 2 else "unified",
+                **options.model_dump(include=_NETWORK),
+            )  # fmt: skip
+        self.network, self.standard = network, Whitening(2 * GROUPS, encoder.width)
+        self.views = _views(self.parts, options.dropout)
+        self.judges = {
+            view.name: Surprise(
+                groups * encoder.width, (1 if view.known else 2) * GROUPS * encoder.width, hash_seed(seed, 5)
             )
-        self.network.to(compute.device)
-        # what moves each modality's mean onto the mean of both, for eq. 9 [2,D]
-        self.shifts = torch.zeros(2, encoder.width, device=compute.device)
+            for view in self.views
+        }
+        self.learned = nn.ModuleDict(
+            {"network": network, "standard": self.standard, "judges": nn.ModuleDict(self.judges)}
+        )
+        self.learned.to(compute.device)
 
     def fit(self, batches: Batches, report: Report, resume: Mapping[str, Tensor] | None = None) -> None:
         """Encode every good pair once, then train the network on those features. Raises CollapseError."""
         features = self._encode_all(batches, report)
-        means = torch.stack([pair.float().mean(dim=(1, 2)) for pair in features]).mean(dim=0)  # [n,2,G,N,D] -> [2,D]
-        means = means.to(self.compute.device)
-        self.shifts = means.mean(dim=0) - means
-        steps = self.options.training.total_steps(len(features))
-        collapse = CollapseWatch(self.options.prototypes, patience=min(COLLAPSE_PATIENCE, max(1, steps // 4)))
-        self.network.train()
+        training = self.options.training
+        watch = CollapseWatch(self.options.prototypes, training.total_steps(len(features)), report)
+        self.learned.train()
 
         def loss_of_step(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
             chosen = features[indices].to(self.compute.device, torch.float32)
             count = max(1, round(self.options.tokens * chosen.shape[3]))
             places = torch.randperm(chosen.shape[3], generator=generator)[:count].sort().values
+            dropped, which = torch.rand(2, generator=generator).tolist()
+            known = MODALITIES[int(which < 0.5)] if dropped < self.options.dropout else None
             with self.compute.training_autocast():
-                seen = self.network(chosen[:, 0], chosen[:, 1], places.to(self.compute.device))
+                seen = self.network(chosen[:, 0], chosen[:, 1], places.to(self.compute.device), known)
             return self._loss(_float(seen))
 
-        def watch(progress: Progress) -> None:
-            report(progress)
-            collapse.look(progress.values, progress.done)
-
         descend(
-            self.network, loss_of_step, self.options.training,
-            samples=len(features), seed=self.seed, report=watch, resume=resume,
+            self.network, loss_of_step, training,
+            samples=len(features), seed=self.seed, report=watch.look, resume=resume,
         )  # fmt: skip
-        self.network.eval()
-        ratio = self.gauges(_first(next(iter(batches)), 2))["foreign_patch_ratio"]
-        if ratio < BLIND_RATIO:
-            raise CollapseError(
-                f"the model is blind: a foreign patch scores {ratio:.2f} times what was there", COLLAPSE_CURE
-            )
+        self.learned.eval()
+        self._calibrate(features)
+        check_sight(self.score, next(iter(batches)))
 
     @torch.no_grad()
     def score(self, batch: Batch) -> Scores:
-        """Map [B,H,W] and image score [B] of a batch (eq. 11)."""
-        self.network.eval()
-        seen = self._forward(batch)
+        """Map [B,H,W] and image score [B] of a batch (eq. 11), from the modality that is there where one is missing.
+
+        Raises UsageError where one is missing and the method has not learned to do without.
+        """
+        self.learned.eval()
+        distances = self._distances(self._groups(batch), batch.known)
         height, width = batch.rgb.shape[-2:]
-        maps = scoring.anomaly_map(
-            seen.fused, seen.rebuilt, grid=self.encoder.grid, size=(height, width), sigma=self.options.blur
+        maps = scoring.upsampled_map(
+            distances, grid=self.encoder.grid, size=(height, width), sigma=self.options.blur
         ).cpu()
         counted = scoring.measured_places(batch.valid.cpu(), self.encoder.grid, self.options.measured)
         return Scores(maps, scoring.image_score(maps, self.options.top, counted))
@@ -127,65 +111,126 @@ class UIPADMethod:
     @torch.no_grad()
     def gauges(self, batch: Batch) -> dict[str, float]:
         """Collapse gauges on good parts, and how far a pasted foreign patch stands out (1 = blind)."""
-        self.network.eval()
-        seen = self._forward(batch)
-        rows, columns = _foreign_place(batch)
-        before = self.score(batch).map[:, rows, columns].mean(dim=(1, 2))
-        after = self.score(_with_foreign_patch(batch)).map[:, rows, columns].mean(dim=(1, 2))
-        stands_out = after / before.clamp(min=1e-12)
-        return _collapse_gauges(seen) | {"foreign_patch_ratio": float(stands_out.mean())}
+        self.learned.eval()
+        groups = self._groups(batch)
+        with self.compute.autocast():
+            seen = _float(self.network(groups[:, 0], groups[:, 1]))
+        return collapse_gauges(seen) | {"foreign_patch_ratio": blindness(self.score, batch)}
 
     def state(self) -> dict[str, Tensor]:
-        """Network weights and the modality shifts."""
-        weights = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        return {name: value.detach().cpu().contiguous() for name, value in (weights | {"shifts": self.shifts}).items()}
+        """Network weights, what standardises the features, and what good residuals are like."""
+        return {name: value.detach().cpu().contiguous() for name, value in self.learned.state_dict().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave. Raises ValueError naming keys that do not fit."""
         check_state(self.state(), state)
-        self.network.load_state_dict(
-            {name.removeprefix("network."): value for name, value in state.items() if name != "shifts"}
-        )
-        self.shifts = state["shifts"].to(self.compute.device)
-        self.network.eval()
+        self.learned.load_state_dict(state)
+        self.learned.eval()
 
     def _groups(self, batch: Batch) -> Tensor:
-        """Both modalities through the shared encoder in one batch → group means [B,2,G,N,D], float32."""
-        images = torch.cat((batch.rgb, batch.geometry)).to(self.compute.device)
+        """Both modalities through the shared encoder in one batch → standardised group means [B,2,G,N,D], float32."""
         with self.compute.autocast():
-            groups = group_means(self.encoder(images), GROUPS)
-        return torch.stack(groups.chunk(2), dim=1)  # [2B,G,N,D] -> [B,2,G,N,D]
+            raw = self._encoded(batch)
+        return self._standardised(raw)
 
+    def _encoded(self, batch: Batch) -> Tensor:
+        images = torch.cat((batch.rgb, batch.geometry)).to(self.compute.device)
+        groups = torch.stack(group_means(self.encoder(images), GROUPS).chunk(2), dim=1)  # [2B,G,N,D] -> [B,2,G,N,D]
+        return groups if self.options.features == "plain" else functional.normalize(groups.float(), dim=-1)
+
+    def _standardised(self, groups: Tensor) -> Tensor:
+        standard: Tensor = self.standard(groups.flatten(1, 2).float())
+        return standard.reshape(groups.shape)
+
+    @torch.no_grad()
     def _encode_all(self, batches: Batches, report: Report) -> Tensor:
-        """Every training pair's group means [n,2,G,N,D]; half precision on the host, the encoder never changes."""
+        """Every training pair's standardised group means [n,2,G,N,D], several looks at each; kept in half precision.
+
+        Always computed in float32, as scoring does: whitening makes small differences count.
+        """
         encoded: list[Tensor] = []
         total = len(batches)
         for done, batch in enumerate(batches, start=1):
-            encoded.append(self._groups(batch).half().cpu())
+            encoded += [
+                self._encoded(look).half().cpu() for look in looks(batch, self.encoder.patch, self.options.phases)
+            ]
             report(Progress("encode", done, total))
-        return torch.cat(encoded)
+        features = torch.cat(encoded)
+        samples = features.flatten(1, 2).transpose(1, 2).flatten(0, 1)  # [n·N,2G,D]
+        samples = samples[self._drawn(len(samples))].float().to(self.compute.device)
+        if self.options.features == "white":
+            self.standard.fit(samples, FEATURE_FLOOR)
+        elif self.options.features == "centred":
+            self.standard.centre(samples)
+        for place in range(len(features)):
+            features[place] = self._standardised(features[place : place + 1].to(self.compute.device))[0].half().cpu()
+        return features
 
-    def _forward(self, batch: Batch) -> Reconstruction:
-        groups = self._groups(batch)
+    def _drawn(self, count: int) -> Tensor:
+        """Indices of some of so many good places, in order."""
+        generator = torch.Generator().manual_seed(hash_seed(self.seed, 6))
+        return torch.randperm(count, generator=generator)[: 3 * CALIBRATED_PLACES].sort().values
+
+    @torch.no_grad()
+    def _calibrate(self, features: Tensor) -> None:
+        """Learn what residuals good places have, once for each way of looking."""
+        if self.options.score == "cosine":
+            return
+        share = max(1, CALIBRATED_PLACES // len(features))
+        for view in self.views:
+            generator = torch.Generator().manual_seed(hash_seed(self.seed, 7))
+            residuals, inputs = [], []
+            for pair in features:
+                groups = pair[None].float().to(self.compute.device)
+                places = torch.randperm(groups.shape[3], generator=generator)[:share]
+                seen = self.network(groups[:, 0], groups[:, 1], places.to(self.compute.device), view.known)
+                residuals.append(self._residuals(_float(seen), view)[0])
+                inputs.append(_inputs(groups, view.known)[0, places])
+            self.judges[view.name].fit(torch.cat(residuals), torch.cat(inputs), RESIDUAL_FLOOR)
+
+    def _residuals(self, seen: Reconstruction, view: View) -> Tensor:
+        """[B,N,G·D]: what was there less what was rebuilt; directions alone where eq. 8 compares directions."""
+        present, rebuilt = (pair.chunk(self.parts, dim=1)[view.part] for pair in (seen.present, seen.rebuilt))
+        if self.options.distance == "cosine":
+            present, rebuilt = functional.normalize(present, dim=-1), functional.normalize(rebuilt, dim=-1)
+        return (present - rebuilt).transpose(1, 2).flatten(2)
+
+    def _distances(self, groups: Tensor, known: Modality | None) -> Tensor:
+        """Of every place [B,C,N]."""
+        views = [view for view in self.views if known in (None, view.known)]
+        if not views:
+            raise UsageError(f"this run cannot judge {known} alone", "train it with options.dropout above 0")
+        rebuilt: dict[Modality | None, Reconstruction] = {}
         with self.compute.autocast():
-            seen: Reconstruction = self.network(groups[:, 0], groups[:, 1])
-        return _float(seen)
+            for one in dict.fromkeys(view.known for view in views):
+                rebuilt[one] = _float(self.network(groups[:, 0], groups[:, 1], None, one))
+        if self.options.score == "cosine":
+            seen = rebuilt[known]
+            distances = losses.cosine_distance(seen.present, seen.rebuilt)
+            return distances if known is None else distances.chunk(self.parts, dim=1)[views[0].part]
+        found = torch.stack([self._surprise(rebuilt[view.known], groups, view) for view in views])
+        return soft_maximum(found)[:, None]
+
+    def _surprise(self, seen: Reconstruction, groups: Tensor, view: View) -> Tensor:
+        """[B,N] of one way of looking; one image at a time: how a product rounds depends on its size."""
+        judge, residuals = self.judges[view.name], self._residuals(seen, view)
+        if self.options.score == "whitened":
+            return torch.stack([judge.plain(one) for one in residuals])
+        return torch.stack([judge(*pair) for pair in zip(residuals, _inputs(groups, view.known), strict=True)])
 
     def _loss(self, seen: Reconstruction) -> tuple[Tensor, dict[str, float]]:
         """Eq. 6: L_s + λ_a L_a + λ_p L_p, and the coherence that ties the prototypes to the data."""
         options = self.options
-        if options.target == "fused":
-            target = seen.fused.detach()
-        else:
-            shares = losses.soft_reconstruction(seen.fused.flatten(1, 2), seen.prototypes, options.temperature)
-            target = shares.reshape(seen.fused.shape)
-        shifts = self.shifts if options.centre else torch.zeros_like(self.shifts)
+        target = seen.present.detach()
+        if options.target == "prototypes":
+            shares = losses.soft_reconstruction(seen.present.flatten(1, 2), seen.prototypes, options.temperature)
+            target = shares.reshape(seen.present.shape)
         kind, temperature = options.assignment, options.temperature
         parts = {
-            "reconstruction": losses.reconstruction_loss(seen.rebuilt, target),
+            "reconstruction": losses.reconstruction_loss(seen.rebuilt, target, options.distance),
             "coherence": losses.coherence_loss(seen.unified, seen.prototypes, temperature),
             "consistency": losses.assignment_consistency_loss(
-                seen.rgb + shifts[0], seen.geometry + shifts[1], seen.prototypes, temperature=temperature, kind=kind
+                seen.rgb, seen.geometry, seen.prototypes, temperature=temperature, kind=kind
             ),
             "entropy": losses.prototype_entropy_loss(seen.unified, seen.prototypes, temperature=temperature, kind=kind),
         }
@@ -195,71 +240,26 @@ class UIPADMethod:
             + options.consistency_weight * parts["consistency"]
             + options.entropy_weight * parts["entropy"]
         )
-        return total, {name: float(part.detach()) for name, part in parts.items()} | _collapse_gauges(seen)
+        return total, {name: float(part.detach()) for name, part in parts.items()} | collapse_gauges(seen)
 
 
-def _collapse_gauges(seen: Reconstruction) -> dict[str, float]:
-    reference = losses.spread((seen.rgb + seen.geometry) / 2)
-    return {
-        "effective_prototypes": losses.effective_prototypes(seen.unified, seen.prototypes),
-        "prototype_cosine": losses.prototype_cosine(seen.prototypes),
-        "fused_spread": losses.spread(seen.unified) / max(reference, 1e-12),
-    }
+def _views(parts: int, dropout: float) -> list[View]:
+    """Each modality from both images, and from itself alone where that was learned; or the fused pair."""
+    if parts == 1:
+        return [View("fused", None, 0)]
+    views = [View(f"{name}_from_both", None, part) for part, name in enumerate(MODALITIES)]
+    alone = [View(f"{name}_alone", name, part) for part, name in enumerate(MODALITIES)]
+    return views + alone if dropout else views
 
 
-class CollapseWatch:
-    """Stops a training whose gauges have stood at their end stops for `patience` steps.
-
-    A falling loss proves nothing: with one prototype for everything, or features that are all alike, it reaches zero.
-    """
-
-    def __init__(self, prototypes: int, patience: int) -> None:
-        self.single = prototypes == 1
-        self.patience = patience
-        self.count = 0
-
-    def look(self, values: Mapping[str, float], step: int) -> None:
-        """Raise CollapseError naming the gauge."""
-        fault = self._fault(values)
-        self.count = self.count + 1 if fault else 0
-        if self.count >= self.patience:
-            raise CollapseError(
-                f"the model collapsed by step {step}: {fault}; its scores would be worthless", COLLAPSE_CURE
-            )
-
-    def _fault(self, values: Mapping[str, float]) -> str:
-        if values["fused_spread"] < 0.02:
-            return f"the fusion threw the image away (fused_spread {values['fused_spread']:.4f}, a whole image has 1)"
-        if self.single:
-            return ""
-        if values["effective_prototypes"] < 1.05:
-            return f"one prototype serves every place (effective_prototypes {values['effective_prototypes']:.2f})"
-        if values["prototype_cosine"] > 0.998:
-            return f"all prototypes became one point (prototype_cosine {values['prototype_cosine']:.4f})"
-        return ""
+_NETWORK = {"prototypes", "gather", "blocks", "fusion", "query", "attention", "residual", "refine", "comparison"}
+_PLACE = {"rgb": slice(0, 1), "geometry": slice(1, 2)}
 
 
-def _foreign_place(batch: Batch) -> tuple[slice, slice]:
-    """Rows and columns of a square in the middle of the images."""
-    height, width = batch.rgb.shape[-2:]
-    edge = round(FOREIGN_PATCH * height)
-    top, left = (height - edge) // 2, (width - edge) // 2
-    return slice(top, top + edge), slice(left, left + edge)
-
-
-def _with_foreign_patch(batch: Batch) -> Batch:
-    """The batch with a checkered square in the middle of both images."""
-    rgb, geometry = batch.rgb.clone(), batch.geometry.clone()
-    rows, columns = _foreign_place(batch)
-    edge = rows.stop - rows.start
-    checks = ((torch.arange(edge)[:, None] // 7 + torch.arange(edge)[None] // 7) % 2).float()
-    for image in (rgb, geometry):
-        image[:, :, rows, columns] = checks
-    return Batch(rgb, geometry, batch.valid)
-
-
-def _first(batch: Batch, count: int) -> Batch:
-    return Batch(batch.rgb[:count], batch.geometry[:count], batch.valid[:count])
+def _inputs(groups: Tensor, known: Modality | None) -> Tensor:
+    """What the expectation looks at: the features there, [B,2,G,N,D] → [B,N,·]."""
+    seen = groups if known is None else groups[:, _PLACE[known]]
+    return seen.flatten(1, 2).transpose(1, 2).flatten(2)
 
 
 def _float(seen: Reconstruction) -> Reconstruction:

@@ -1,0 +1,114 @@
+"""Features of equal weight, and residuals as multiples of what good parts show: all in closed form, from good parts.
+
+Whitening: features of a frozen encoder vary a hundred times more along some directions than along others, and a cosine
+or a square sees nothing but those. After it, every direction counts alike (Mahalanobis' distance; PaDiM, Defard et al.
+2021, uses it per place, here once for all places). What a reconstruction cannot know, grain or an edge's exact place,
+differs from place to place, so a residual is judged by what good parts have at places with such features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+HIDDEN = 500  # random directions of the expectation
+DAMPING = 0.01  # of its least squares, as a share of the mean variance
+OWN = 0.5  # half of the measure is the place's own expectation, half what is usual everywhere
+
+
+class Whitening(nn.Module):
+    """Means and matrices that give features unit variance in every direction, for each of `sets` kinds [K,D]."""
+
+    mean: Tensor
+    matrix: Tensor
+
+    def __init__(self, sets: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(sets, width))
+        self.register_buffer("matrix", torch.eye(width).repeat(sets, 1, 1))
+
+    def fit(self, samples: Tensor, floor: float) -> None:
+        """From samples [n,K,D]. floor: least variance of a direction, as a share of the mean one."""
+        self.centre(samples)
+        for place, points in enumerate(samples.unbind(dim=1)):
+            moved = points.double() - self.mean[place].double()
+            variances, directions = torch.linalg.eigh(moved.T @ moved / len(moved))
+            scales = (variances.clamp(min=0) + floor * variances.mean() + 1e-12).rsqrt()
+            self.matrix[place] = (directions * scales) @ directions.T
+
+    def centre(self, samples: Tensor) -> None:
+        """Only take the mean of samples [n,K,D] away."""
+        self.mean.copy_(samples.double().mean(dim=0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[...,K,N,D] → the same shape."""
+        whitened: Tensor = (features - self.mean[:, None]) @ self.matrix
+        return whitened
+
+
+class Surprise(nn.Module):
+    """Residuals [N,F] of one image → distance of every place [N] as a multiple of what good parts show there."""
+
+    deviation: Tensor
+    directions: Tensor
+    offsets: Tensor
+    weights: Tensor
+    usual: Tensor
+    bounds: Tensor
+
+    def __init__(self, width: int, inputs: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.whitening = Whitening(1, width)
+        self.register_buffer("deviation", torch.ones(inputs))
+        self.register_buffer("directions", torch.randn(inputs, HIDDEN, generator=generator) / inputs**0.5)
+        self.register_buffer("offsets", torch.randn(HIDDEN, generator=generator))
+        self.register_buffer("weights", torch.zeros(1 + inputs + HIDDEN))
+        self.register_buffer("usual", torch.ones(()))
+        self.register_buffer("bounds", torch.zeros(2))  # of the expectation's logarithm; nothing is expected beyond
+
+    def fit(self, residuals: Tensor, features: Tensor, floor: float) -> None:
+        """From residuals [n,F] and features [n,inputs] of good places; floor as in Whitening.
+
+        The expected distance is a regression of its logarithm on the features and on random rectified directions of
+        them (extreme learning machine, Huang et al. 2006): no training, and one solution.
+        """
+        self.whitening.fit(residuals[:, None], floor)
+        goal = self._distances(residuals).double().clamp(min=1e-6).log()
+        self.deviation.copy_(features.double().std(dim=0).clamp(min=1e-6))
+        basis = self._basis(features).double()
+        mean = basis.mean(dim=0)
+        moved = basis - mean
+        products = moved.T @ moved / len(moved)
+        products.diagonal().add_(DAMPING * products.diagonal().mean())
+        slopes = torch.linalg.solve(products, moved.T @ (goal - goal.mean()) / len(moved))
+        self.weights.copy_(torch.cat(((goal.mean() - mean @ slopes)[None], slopes)))
+        self.bounds.copy_(torch.stack((goal.min(), goal.max())))
+        self.usual.copy_(self._expected(features).mean())
+
+    def plain(self, residuals: Tensor) -> Tensor:
+        """[N,F] → [N]: the whitened residual's length as a multiple of what is usual everywhere."""
+        return self._distances(residuals) / self.usual
+
+    def forward(self, residuals: Tensor, features: Tensor) -> Tensor:
+        """[N,F] and features [N,inputs] → [N]; about 1 on good parts."""
+        return self._distances(residuals) / (OWN * self._expected(features) + (1 - OWN) * self.usual)
+
+    def _distances(self, residuals: Tensor) -> Tensor:
+        lengths: Tensor = self.whitening(residuals[None]).norm(dim=-1)[0]
+        return lengths
+
+    def _expected(self, features: Tensor) -> Tensor:
+        logarithm = self.weights[0] + self._basis(features) @ self.weights[1:]
+        expected: Tensor = logarithm.clamp(self.bounds[0], self.bounds[1]).exp()
+        return expected
+
+    def _basis(self, features: Tensor) -> Tensor:
+        scaled = features / self.deviation
+        return torch.cat((scaled, functional.relu(scaled @ self.directions + self.offsets)), dim=-1)
+
+
+def soft_maximum(surprises: Tensor, power: float = 4.0) -> Tensor:
+    """Power mean over the first axis, [V,...] → [...]: near the highest, and 1 where all are 1."""
+    return surprises.pow(power).mean(dim=0).pow(1 / power)
