@@ -109,6 +109,8 @@ def test_the_whole_road_by_command(capsys, world, tmp_path, quick):
     code, out, _ = call(capsys, "heatmap", tmp_path / "r", tmp_path / "p", "--out", tmp_path / "h")
     assert code == 0
     assert len(list((tmp_path / "h").rglob("*.png"))) == 18
+    assert call(capsys, "heatmap", tmp_path / "r", tmp_path / "p", "--out", tmp_path / "h", "--prototypes")[0] == 0
+    assert len(list((tmp_path / "h").rglob("*_prototypes.png"))) == 9
     assert call(capsys, *train)[0] == 2
 
 
@@ -297,6 +299,7 @@ def test_a_heat_map_of_a_map(capsys, world, pair, tmp_path):
     drawn = files.read_rgb(tmp_path / "h" / "000_heat.png")
     assert np.array_equal(drawn, files.read_rgb(Path(json.loads(out)["heatmap"])))
     assert call(capsys, "heatmap", path, "--out", tmp_path / "plain")[0] == 0
+    assert call(capsys, "heatmap", path, "--out", tmp_path / "plain", "--prototypes")[0] == 2
     assert not np.array_equal(files.read_rgb(tmp_path / "plain" / "000_heat.png"), drawn)
 
 

@@ -181,6 +181,7 @@ def heatmap(
     data: Annotated[Path | None, typer.Argument(help="Prepared or raw data set (with RUN).")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("uipad-heatmaps"),
     rgb: Annotated[Path | None, typer.Option(help="Colour image below the map (with MAP.tiff).")] = None,
+    prototypes: Annotated[bool, typer.Option("--prototypes", help="Also show which places each owns.")] = False,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
@@ -188,7 +189,7 @@ def heatmap(
     from uipad_cli.engine import heatmap as engine
 
     with console.progress() as report:
-        request = engine.Request(run_or_map, data, out, rgb, device, precision)
+        request = engine.Request(run_or_map, data, out, rgb, device, precision, prototypes)
         written = engine.heatmap(request, report=report)
     console.note(f"{len(written)} pictures in {out}")
 

@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from uipad_cli.data import files
-from uipad_cli.data.pairs import load_mask
+from uipad_cli.data.pairs import Pairs, load_mask
 from uipad_cli.engine.checkpoint import find_runs, load_run
 from uipad_cli.engine.judging import judge, split_pairs
 from uipad_cli.engine.pictures import heat_overlay, sheet
+from uipad_cli.engine.prototype_picture import TITLES, prototype_row
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.errors import DataError, UsageError
+from uipad_cli.methods.base import Method
+from uipad_cli.methods.uipad import UIPADMethod
 from uipad_cli.metrics.calibrate import map_range
 from uipad_cli.records import UNLABELLED, Report, silent
-from uipad_cli.render import colorize, overlay
+from uipad_cli.render import colorize, contact_sheet, overlay
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Request:
     rgb: Path | None = None
     device: str = "auto"
     precision: str = "auto"
+    prototypes: bool = False
 
 
 def heatmap(request: Request, *, report: Report = silent) -> list[Path]:
@@ -39,6 +43,8 @@ def heatmap(request: Request, *, report: Report = silent) -> list[Path]:
         if request.rgb is not None:
             raise UsageError("--rgb belongs to a single MAP.tiff", "leave it out with RUN and DATA")
         return _of_runs(request, request.data, report)
+    if request.prototypes:
+        raise UsageError("--prototypes belongs to a run, a map knows of none", "give RUN and DATA")
     return [_of_map(request)]
 
 
@@ -55,6 +61,22 @@ def _of_runs(request: Request, data: Path, report: Report) -> list[Path]:
             files.write_png(stem.with_name(f"{stem.name}.png"), sheet([(judged, mask)], record.calibration))
             files.write_png(stem.with_name(f"{stem.name}_heat.png"), heat_overlay(judged, record.calibration))
             written += [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}_heat.png")]
+        if request.prototypes:
+            written += _of_prototypes(method, split_pairs(record, data, "test"), request.out / record.category)
+    return written
+
+
+def _of_prototypes(method: Method, pairs: Pairs, out: Path) -> list[Path]:
+    """`<out>/<defect>/<stem>_prototypes.png` for every pair: the places that each prototype owns, and how many."""
+    if not isinstance(method, UIPADMethod):
+        raise UsageError("--prototypes: this run's method has none", "give a run of `--set method=uipad`")
+    written = []
+    places = (owners for batch in pairs for owners in zip(batch.rgb, method.owners(batch), strict=True))
+    for item, (photo, owners) in zip(pairs.items, places, strict=True):
+        image = np.ascontiguousarray((photo * 255).round().byte().permute(1, 2, 0).numpy())
+        row = prototype_row(image, owners.numpy(), f"{item.defect}/{item.stem}")
+        written.append(out / item.defect / f"{item.stem}_prototypes.png")
+        files.write_png(written[-1], contact_sheet([row], TITLES))
     return written
 
 

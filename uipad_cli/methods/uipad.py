@@ -117,6 +117,16 @@ class UIPADMethod:
             seen = _float(self.network(groups[:, 0], groups[:, 1]))
         return collapse_gauges(seen) | {"foreign_patch_ratio": blindness(self.score, batch)}
 
+    @torch.no_grad()
+    def owners(self, batch: Batch) -> Tensor:
+        """Which prototype every place of a pair is nearest to: indices [B,h,w] of 0..M-1."""
+        self.learned.eval()
+        groups = self._groups(batch)
+        with self.compute.autocast():
+            seen = _float(self.network(groups[:, 0], groups[:, 1], None, batch.known))
+        nearest = losses.similarities(seen.unified, seen.prototypes).argmax(dim=-1)
+        return nearest.reshape(len(batch), *self.encoder.grid).cpu()
+
     def state(self) -> dict[str, Tensor]:
         """Network weights, what standardises the features, and what good residuals are like."""
         return {name: value.detach().cpu().contiguous() for name, value in self.learned.state_dict().items()}
