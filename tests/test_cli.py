@@ -110,6 +110,10 @@ def test_the_whole_road_by_command(capsys, world, tmp_path, quick):
     assert code == 0
     assert len(list((tmp_path / "h").rglob("*.png"))) == 18
     assert call(capsys, "heatmap", tmp_path / "r", tmp_path / "p", "--out", tmp_path / "h", "--prototypes")[0] == 0
+    code, out, _ = call(capsys, "eval", tmp_path / "r", tmp_path / "p", "--missing", "rgb", "--json")
+    assert code == 0
+    assert json.loads(out)["categories"]["pegs"]["image_auroc"] is not None
+    assert (tmp_path / "r" / "eval-without-rgb" / "metrics.json").is_file()
     assert len(list((tmp_path / "h").rglob("*_prototypes.png"))) == 9
     assert call(capsys, *train)[0] == 2
 

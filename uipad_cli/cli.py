@@ -7,7 +7,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,7 @@ OwnDevice = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda
 OwnPrecision = Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, dotted, over every file; repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, and nothing else there.")]
+Missing = Annotated[Literal["rgb", "depth"] | None, typer.Option(help="Judge without this file of a pair.")]
 Categories = Annotated[list[str] | None, typer.Option("--category", help="Only this category; repeatable.")]
 
 
@@ -102,14 +103,9 @@ def train(
     category: Annotated[str, typer.Option(help="Category to learn.")],
     out: Annotated[Path, typer.Option(help="Folder for the run.")],
     method: Annotated[str | None, typer.Option(help="Method; default uipad.")] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(help="tiny, gabor, tiny-random, dinov2-small/base/large, any timm ViT; default dinov2-base."),
-    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="tiny, dinov2-base (default), any timm ViT, gabor.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Backbone weights: .safetensors, or a plain .pth.")] = None,
-    config: Annotated[
-        list[Path] | None, typer.Option("--config", help="YAML file; repeatable, later ones win.")
-    ] = None,
+    config: Annotated[list[Path] | None, typer.Option("--config", help="YAML file; later ones win.")] = None,
     set_: Settings = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default 0.")] = None,
     device: OwnDevice = None,
@@ -137,6 +133,7 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run, or a folder of runs (one per category).")],
     data: Annotated[Path, typer.Argument(help="Prepared or raw data set with a test split.")],
     out: Annotated[Path | None, typer.Option(help="Folder for figures and pictures; default RUN/eval.")] = None,
+    missing: Missing = None,
     device: Device = "auto",
     precision: Precision = "auto",
     json: Json = False,
@@ -145,7 +142,9 @@ def evaluate(
     from uipad_cli.engine import evaluate as engine
 
     with console.progress() as report:
-        results = engine.evaluate(run, data, out=out, device=device, precision=precision, report=report)
+        results = engine.evaluate(
+            run, data, out=out, device=device, precision=precision, missing=missing, report=report
+        )  # fmt: skip
     console.table(f"{data}", *engine.rows(results))
     if json:
         console.data(engine.document(results))
@@ -153,12 +152,15 @@ def evaluate(
 
 @app.command()
 def infer(
-    rgb: Annotated[Path, typer.Argument(metavar="RGB|FOLDER", help="Colour image, or a folder of pairs.")],
+    rgb: Annotated[
+        Path, typer.Argument(metavar="RGB|FOLDER", help="Colour image, or folder of pairs; or the file there is.")
+    ],
     model: Annotated[Path, typer.Option(help="Folder of a finished run.")],
     depth: Annotated[Path | None, typer.Argument(help="Depth image or organised xyz of the same part.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for maps and heat maps.")] = Path("uipad-results"),
     threshold: Annotated[float | None, typer.Option(help="Alarm above this score, not the run's own.")] = None,
     unit: Annotated[float | None, typer.Option(min=1e-9, help="Metres per count of integer depths.")] = None,
+    missing: Missing = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 when a part is anomalous.")] = False,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -169,7 +171,7 @@ def infer(
 
     show = console.data_line if json else console.verdict
     with console.progress() as report:
-        request = engine.Request(rgb, depth, model, out, threshold, device, precision, unit)
+        request = engine.Request(rgb, depth, model, out, threshold, device, precision, unit, missing)
         outcome = engine.infer(request, tell=show, report=report)
     outcome.raise_for_failures()
     raise typer.Exit(EXIT_ANOMALOUS if exit_code and outcome.anomalous else 0)

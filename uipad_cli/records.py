@@ -22,6 +22,10 @@ GOOD = "good"
 UNLABELLED = "unlabelled"
 
 GeometryKind = Literal["xyz", "depth", "height"]
+Modality = Literal["rgb", "geometry"]
+Missing = Literal["rgb", "depth"]
+
+KNOWN: Mapping[Missing, Modality] = {"depth": "rgb", "rgb": "geometry"}  # what is left where one file is missing
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Batch:
     rgb: Tensor
     geometry: Tensor
     valid: Tensor
-    known: Literal["rgb", "geometry"] | None = None
+    known: Modality | None = None
 
     def __len__(self) -> int:
         """Number of pairs, B."""

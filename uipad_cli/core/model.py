@@ -33,7 +33,7 @@ Compared = Literal["modalities", "unified"]
 AttentionKind = Literal["softmax", "relu"]
 Query = Literal["own", "other"]
 Refinement = Literal["averaged", "private", "none"]
-Modality = Literal["rgb", "geometry"]
+Modality = Literal["rgb", "geometry"]  # core imports nothing of ours, so the word stands here again
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,15 +11,18 @@ import torch
 from uipad_cli.data.framing import Framing, frame
 from uipad_cli.data.geometry import HeightScale, Preparation, scale_height
 from uipad_cli.data.relief import GeometryImage, geometry_image
-from uipad_cli.data.samples import load_mask, load_sample
-from uipad_cli.records import Batch, Item, Sample
+from uipad_cli.data.samples import load_half, load_mask, load_sample
+from uipad_cli.records import Batch, Item, Modality, Sample
 
 __all__ = ["Pairs", "load_mask", "load_sample", "to_batch"]
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Batches of pairs in their given order, decoded anew at every iteration; len() is the number of batches."""
+    """Batches of pairs in their given order, decoded anew at every iteration; len() is the number of batches.
+
+    known: the only modality that is read, None = both.
+    """
 
     items: Sequence[Item]
     preparation: Preparation
@@ -27,6 +30,7 @@ class Pairs:
     scale: HeightScale
     geometry: GeometryImage
     batch_size: int
+    known: Modality | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -38,8 +42,15 @@ class Pairs:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.items), self.batch_size):
             chosen = self.items[start : start + self.batch_size]
-            samples = [load_sample(item, self.preparation) for item in chosen]
-            yield to_batch(samples, self.framing, self.scale, self.geometry)
+            yield self.batch([self.sample(item) for item in chosen])
+
+    def sample(self, item: Item) -> Sample:
+        """One pair, decoded. Raises DataError."""
+        return load_half(item, self.preparation, self.known) if self.known else load_sample(item, self.preparation)
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        """Decoded pairs as a batch."""
+        return replace(to_batch(samples, self.framing, self.scale, self.geometry), known=self.known)
 
 
 def to_batch(samples: Sequence[Sample], framing: Framing, scale: HeightScale, geometry: GeometryImage) -> Batch:

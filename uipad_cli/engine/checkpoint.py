@@ -36,6 +36,7 @@ from uipad_cli.engine.weights import file_hash
 from uipad_cli.errors import UsageError, WeightsError
 from uipad_cli.methods import METHODS
 from uipad_cli.methods.base import Method
+from uipad_cli.records import Missing
 
 FORMAT = "uipad-checkpoint"
 VERSION = 1
@@ -96,6 +97,7 @@ class Checkpoint(Claim):
     preparation: Preparation
     height_scale: HeightScale
     calibration: Calibration
+    missing: dict[Missing, Calibration] = {}  # where one file of a pair is missing
     gauges: dict[str, float]
     training: dict[str, float]
     versions: dict[str, str]

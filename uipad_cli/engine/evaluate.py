@@ -16,14 +16,14 @@ from uipad_cli.data import files
 from uipad_cli.data.framing import seen
 from uipad_cli.data.pairs import Pairs, load_mask
 from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
-from uipad_cli.engine.judging import Judged, judge, split_pairs
+from uipad_cli.engine.judging import Judged, judge, split_pairs, without
 from uipad_cli.engine.pictures import sheet
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.methods.base import Method
 from uipad_cli.metrics.ranking import auroc, average_precision, f1_max
 from uipad_cli.metrics.region import pixel_metrics
-from uipad_cli.records import GOOD, Report, silent
+from uipad_cli.records import GOOD, Missing, Report, silent
 from uipad_cli.report.page import COLUMNS
 
 SHEET_ROWS_PER_TYPE = 2
@@ -58,20 +58,22 @@ class CategoryResult:
 
 def evaluate(
     run: Path, data: Path, *, out: Path | None = None, device: str = "auto", precision: str = "auto",
-    report: Report = silent,
+    missing: Missing | None = None, report: Report = silent,
 ) -> list[CategoryResult]:  # fmt: skip
     """Measure every run at `run` on the test split of its category, and write metrics.json, scores and sheets to `out`.
 
-    Raises WeightsError, DataError, ResourceError.
+    missing: judge as if that file of every pair were not there.
+    Raises WeightsError, DataError, ResourceError; UsageError where a run cannot do without.
     """
     compute = choose_compute(device, precision, "score")
-    out = out or run / "eval"
+    out = out or run / ("eval" if missing is None else f"eval-without-{missing}")
     results: list[CategoryResult] = []
     for folder in find_runs(run):
         record, method = load_run(folder, compute)
         if any(result.record.category == record.category for result in results):
             raise UsageError(f"{run} holds two runs of category {record.category}", "evaluate them one by one")
-        pairs = split_pairs(record, data, "test")
+        record = without(record, missing)
+        pairs = split_pairs(record, data, "test", missing)
         results.append(_measure(record, method, pairs, out / record.category, report))
     files.write_json(out / "metrics.json", document(results))
     return results

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from uipad_cli.data import choose_category, files, open_dataset
 from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
-from uipad_cli.engine.judging import Judged, check_preparation, judge, pairs_of
+from uipad_cli.engine.judging import Judged, check_preparation, judge, pairs_of, without
 from uipad_cli.engine.pictures import heat_overlay
 from uipad_cli.engine.runtime import choose_compute, precision_name
 from uipad_cli.errors import DataError, PartialError, UsageError
-from uipad_cli.records import GOOD, UNLABELLED, Item, Progress, Report, silent
+from uipad_cli.records import GOOD, UNLABELLED, Item, Missing, Progress, Report, silent
 
 ANOMALOUS = "anomalous"
 SPLITS = ("train", "validation", "test")
@@ -23,7 +23,8 @@ SPLITS = ("train", "validation", "test")
 class Request:
     """What `uipad infer` was asked: a pair (rgb, depth) or a folder (rgb alone), a run, and where results go.
 
-    unit: metres per count of integer depth images, None = as the training data was prepared.
+    unit: metres per count of integer depth images, None = as the training data was prepared; missing: the file of a
+    pair that is not there, so that `rgb` is the only one, whichever it is.
     """
 
     rgb: Path
@@ -34,6 +35,7 @@ class Request:
     device: str = "auto"
     precision: str = "auto"
     unit: float | None = None
+    missing: Missing | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def infer(request: Request, *, tell: Callable[[Mapping[str, object]], None], rep
         names = ", ".join(folder.name for folder in runs[:5])
         raise UsageError(f"{request.model} holds several runs", f"name one of them: {names}")
     record, method = load_run(runs[0], choose_compute(request.device, request.precision, "score"))
-    single = request.depth is not None
+    record = without(record, request.missing)
+    single = request.depth is not None or (request.missing is not None and request.rgb.is_file())
     items = _items(request, record)
     if not single:
         check_preparation(record, request.rgb)
@@ -78,7 +81,7 @@ def infer(request: Request, *, tell: Callable[[Mapping[str, object]], None], rep
 
     verdicts = []
     on_error = None if single else note_failure
-    pairs = pairs_of(record, items)
+    pairs = pairs_of(record, items, request.missing)
     if request.unit is not None:
         pairs = replace(pairs, preparation=record.preparation.model_copy(update={"unit": request.unit}))
     for judged in judge(method, pairs, report, task="infer", on_error=on_error):
@@ -90,12 +93,15 @@ def infer(request: Request, *, tell: Callable[[Mapping[str, object]], None], rep
 
 def _items(request: Request, record: Checkpoint) -> list[Item]:
     """The pairs asked for, whatever their labels; of several categories the run's. Raises UsageError, DataError."""
-    if request.depth is not None:
-        for path in (request.rgb, request.depth):
+    if request.depth is not None and request.missing is not None:
+        raise UsageError(f"--missing {request.missing}, and yet both files are given", "give the one that is there")
+    if request.depth is not None or (request.missing is not None and not request.rgb.is_dir()):
+        depth = request.depth or request.rgb
+        for path in (request.rgb, depth):
             if not path.is_file():
                 raise DataError(f"{path}: no such file", "check the path")
-        kind = files.geometry_kind(request.depth)
-        return [Item("", "", UNLABELLED, request.rgb.stem, request.rgb, request.depth, kind)]
+        kind = "depth" if request.missing == "depth" else files.geometry_kind(depth)
+        return [Item("", "", UNLABELLED, request.rgb.stem, request.rgb, depth, kind)]
     if not request.rgb.is_dir():
         raise UsageError(
             f"{request.rgb} is not a folder, and no depth image was given",
@@ -115,14 +121,16 @@ def _verdict(judged: Judged, record: Checkpoint, request: Request) -> dict[str, 
     """Write the map and its picture; what the JSON line says."""
     item, calibration = judged.item, record.calibration
     threshold = calibration.threshold if request.threshold is None else request.threshold
-    name = item.stem if request.depth is not None else item.name.strip("/")
+    name = item.name.strip("/") if item.category or item.split else item.stem
     map_path, picture_path = request.out / f"{name}_map.tiff", request.out / f"{name}_heat.png"
     about = {"score": judged.score, "threshold": threshold, "low": calibration.map_low, "high": calibration.map_high}
     files.write_tiff(map_path, judged.map, about)
     files.write_png(picture_path, heat_overlay(judged, calibration))
+    there: dict[str, object] = {"rgb": str(item.rgb), "depth": str(item.geometry)}
+    if request.missing is not None:
+        there |= {request.missing: None, "missing": request.missing}
     return {
-        "rgb": str(item.rgb),
-        "depth": str(item.geometry),
+        **there,
         "score": judged.score,
         "threshold": threshold,
         "verdict": ANOMALOUS if judged.score > threshold else GOOD,

@@ -14,11 +14,11 @@ import numpy.typing as npt
 from uipad_cli.data import choose_category, open_dataset, prepared
 from uipad_cli.data.framing import unframe
 from uipad_cli.data.geometry import HeightScale
-from uipad_cli.data.pairs import Pairs, load_sample, to_batch
+from uipad_cli.data.pairs import Pairs
 from uipad_cli.engine.checkpoint import Checkpoint
-from uipad_cli.errors import DataError, WeightsError
+from uipad_cli.errors import DataError, UsageError, WeightsError
 from uipad_cli.methods.base import Method
-from uipad_cli.records import Item, Progress, Report, Sample
+from uipad_cli.records import KNOWN, Item, Missing, Progress, Report, Sample
 
 IMPOSSIBLE = 20.0  # times the usual height
 
@@ -53,7 +53,7 @@ def judge(
         read = [(item, sample) for item in chosen if (sample := _read(item, pairs, on_error)) is not None]
         if read:
             samples = [sample for _, sample in read]
-            scores = method.score(to_batch(samples, pairs.framing, pairs.scale, pairs.geometry))
+            scores = method.score(pairs.batch(samples))
             seconds = (time.perf_counter() - began) / len(read)
             for (item, sample), framed, score in zip(read, scores.map.numpy(), scores.image.tolist(), strict=True):
                 if not math.isfinite(score):
@@ -65,7 +65,7 @@ def judge(
 
 def _read(item: Item, pairs: Pairs, on_error: OnError | None) -> Sample | None:
     try:
-        sample = load_sample(item, pairs.preparation)
+        sample = pairs.sample(item)
         _check_unit(item, sample, pairs.scale)
         return sample
     except DataError as error:
@@ -86,13 +86,28 @@ def _check_unit(item: Item, sample: Sample, scale: HeightScale) -> None:
         )
 
 
-def pairs_of(record: Checkpoint, items: Sequence[Item]) -> Pairs:
+def without(record: Checkpoint, missing: Missing | None) -> Checkpoint:
+    """The record with the calibration that holds where one file is missing. Raises UsageError where there is none."""
+    if missing is None:
+        return record
+    if missing not in record.missing:
+        raise UsageError(
+            f"this run of {record.category} cannot judge without {missing}",
+            "train it with the method uipad and options.dropout above 0",
+        )
+    return record.model_copy(update={"calibration": record.missing[missing]})
+
+
+def pairs_of(record: Checkpoint, items: Sequence[Item], missing: Missing | None = None) -> Pairs:
     """Items as the run of `record` wants to see them: its preparation, framing, height scale, geometry and batch."""
     config = record.config
-    return Pairs(list(items), record.preparation, config.framing, record.height_scale, config.geometry, config.batch)
+    known = KNOWN[missing] if missing else None
+    return Pairs(
+        list(items), record.preparation, config.framing, record.height_scale, config.geometry, config.batch, known
+    )
 
 
-def split_pairs(record: Checkpoint, data: Path, split: str) -> Pairs:
+def split_pairs(record: Checkpoint, data: Path, split: str, missing: Missing | None = None) -> Pairs:
     """Pairs of the run's category in a raw or prepared data set. Raises DataError."""
     dataset = open_dataset(data)
     category = choose_category(dataset.categories(data), record.category)
@@ -100,7 +115,7 @@ def split_pairs(record: Checkpoint, data: Path, split: str) -> Pairs:
     if not items:
         raise DataError(f"{data}: category {category} has no {split} pairs", f"give a data set with a {split} split")
     check_preparation(record, data)
-    return pairs_of(record, items)
+    return pairs_of(record, items, missing)
 
 
 def check_preparation(record: Checkpoint, data: Path) -> None:

@@ -37,7 +37,7 @@ from uipad_cli.engine.weights import LoadedEncoder, file_hash, fit_framing, load
 from uipad_cli.errors import DataError, UsageError, WeightsError
 from uipad_cli.methods.base import CollapseError, Method
 from uipad_cli.metrics.calibrate import map_range, threshold_from_good
-from uipad_cli.records import Progress, Report, silent
+from uipad_cli.records import KNOWN, Progress, Report, silent
 
 RUN_FILE = "run.json"
 GAUGED_PAIRS = 4
@@ -110,6 +110,13 @@ def train(
             preparation=training.preparation,
             height_scale=training.scale,
             calibration=_calibrate(scorer, training, validation, config, recorder.report),
+            missing={
+                missing: _calibrate(
+                    scorer, replace(training, known=known), replace(validation, known=known), config, recorder.report
+                )
+                for missing, known in KNOWN.items()
+                if known in method.alone
+            },
             gauges=scorer.gauges(next(iter(replace(training, batch_size=GAUGED_PAIRS)))),
             training={"pairs": float(len(training.items)), "steps": float(recorder.done), **recorder.last},
             versions=versions(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 import torch
@@ -15,8 +15,8 @@ from uipad_cli.core.backbone import Encoder
 from uipad_cli.core.compute import Compute
 from uipad_cli.core.memory import moved
 from uipad_cli.core.optimizer import StableAdamW
-from uipad_cli.errors import UipadError
-from uipad_cli.records import Batch, Batches, Progress, Report, Scores
+from uipad_cli.errors import UipadError, UsageError
+from uipad_cli.records import Batch, Batches, Modality, Progress, Report, Scores
 
 
 class CollapseError(UipadError):
@@ -29,12 +29,14 @@ class Method(Protocol):
     """One way to find defects. The engine knows nothing else about it.
 
     The constructor takes the frozen encoder, the options, where to compute, and the seed of everything random.
+    alone: modalities that `score` can judge by themselves, where a batch says that it knows no other; else UsageError.
     trains: False where `fit` only remembers features, which must then be computed as precisely as those it judges.
     """
 
     Options: ClassVar[type[BaseModel]]
     trains: ClassVar[bool]
     compute: Compute
+    alone: Sequence[Modality]
 
     def __init__(self, encoder: Encoder, options: BaseModel, compute: Compute, seed: int) -> None: ...
 
@@ -52,6 +54,14 @@ class Method(Protocol):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave; `score` works from then on. Raises ValueError when it does not fit."""
+
+
+def check_known(batch: Batch, alone: Sequence[Modality]) -> None:
+    """Raise UsageError where a batch knows one modality only, and the method cannot judge that one by itself."""
+    if batch.known is not None and batch.known not in alone:
+        raise UsageError(
+            f"this run cannot judge {batch.known} alone", "train it with the method uipad and options.dropout above 0"
+        )
 
 
 class Descent(BaseModel):

@@ -19,11 +19,11 @@ from uipad_cli.core import losses, scoring
 from uipad_cli.core.backbone import Encoder, check_state, group_means
 from uipad_cli.core.compute import Compute
 from uipad_cli.core.model import CrossAttention, FeedForward, PrototypeExtractor, initialise
-from uipad_cli.methods.base import Descent, descend, hash_seed, looks
-from uipad_cli.records import Batch, Batches, Progress, Report, Scores
+from uipad_cli.methods.base import Descent, check_known, descend, hash_seed, looks
+from uipad_cli.records import Batch, Batches, Modality, Progress, Report, Scores
 
 GROUPS = 2
-MODALITIES = {"late": ("rgb", "geometry"), "rgb": ("rgb",), "geometry": ("geometry",)}
+MODALITIES: dict[str, tuple[Modality, ...]] = {"late": ("rgb", "geometry"), "rgb": ("rgb",), "geometry": ("geometry",)}
 TINIEST = 1e-12  # mean distance of a part that is rebuilt without any fault
 
 
@@ -110,7 +110,7 @@ class INPFormerMethod:
         assert isinstance(options, INPFormerOptions)
         self.options, self.compute, self.seed = options, compute, seed
         self.encoder = encoder.to(compute.device)
-        self.modalities = MODALITIES[options.modalities]
+        self.modalities = self.alone = MODALITIES[options.modalities]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(hash_seed(seed, 2))
             self.networks = nn.ModuleDict(
@@ -140,10 +140,11 @@ class INPFormerMethod:
 
     @torch.no_grad()
     def score(self, batch: Batch) -> Scores:
-        """Map [B,H,W], mean of the modalities' maps, and image score [B]."""
+        """Map [B,H,W], mean of the maps of those modalities that are known, and image score [B]."""
+        check_known(batch, self.alone)
         groups = self._groups(batch)
         # one image at a time: how the product with a handful of prototypes rounds depends on the size of the batch
-        maps = torch.cat([self._maps(groups[place : place + 1], batch.rgb.shape[-2:]) for place in range(len(groups))])
+        maps = torch.cat([self._maps(groups[place : place + 1], batch) for place in range(len(groups))])
         counted = scoring.measured_places(batch.valid.cpu(), self.encoder.grid, self.options.measured)
         return Scores(maps, scoring.image_score(maps, self.options.top, counted))
 
@@ -190,12 +191,13 @@ class INPFormerMethod:
         with self.compute.autocast():
             return self._by_modality(groups)
 
-    def _maps(self, groups: Tensor, size: torch.Size) -> Tensor:
+    def _maps(self, groups: Tensor, batch: Batch) -> Tensor:
         """[B,m,G,N,D] → map [B,H,W] on the CPU, mean of the modalities' maps."""
-        grid, (height, width), sigma = self.encoder.grid, size, self.options.blur
+        grid, (height, width), sigma = self.encoder.grid, batch.rgb.shape[-2:], self.options.blur
         maps = [
             scoring.anomaly_map(seen.target, seen.rebuilt, grid=grid, size=(height, width), sigma=sigma)
-            for seen in self._rebuild(groups)
+            for name, seen in zip(self.modalities, self._rebuild(groups), strict=True)
+            if batch.known in (None, name)
         ]
         return torch.stack(maps).mean(dim=0).cpu()
 

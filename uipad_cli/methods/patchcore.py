@@ -17,10 +17,11 @@ from uipad_cli.core import scoring
 from uipad_cli.core.backbone import Encoder, group_means
 from uipad_cli.core.compute import Compute
 from uipad_cli.core.memory import coreset, nearest, neighbourhood_means, spreads
-from uipad_cli.methods.base import hash_seed, looks
-from uipad_cli.records import Batch, Batches, Progress, Report, Scores
+from uipad_cli.methods.base import check_known, hash_seed, looks
+from uipad_cli.records import Batch, Batches, Modality, Progress, Report, Scores
 
 GROUPS = 2
+ALONE: dict[str, tuple[Modality, ...]] = {"both": (), "rgb": ("rgb",), "geometry": ("geometry",)}
 TINIEST = 1e-6  # spread where all good parts are exactly the same
 
 
@@ -57,6 +58,7 @@ class PatchCoreMethod:
         assert isinstance(options, PatchCoreOptions)
         self.options, self.compute, self.seed = options, compute, seed
         self.encoder = encoder.to(compute.device)
+        self.alone = ALONE[options.modalities]
         self.bank = torch.zeros(0, self._width(), device=compute.device)
         self.spread = torch.zeros(0, device=compute.device)
 
@@ -85,6 +87,7 @@ class PatchCoreMethod:
     @torch.no_grad()
     def score(self, batch: Batch) -> Scores:
         """Map [B,H,W] of distances to the nearest good patch, as multiples of the spread there, and image score [B]."""
+        check_known(batch, self.alone)
         # one image at a time: how a product rounds depends on its size
         distances = torch.stack([self._distance(image) for image in self._features(batch)])
         height, width = batch.rgb.shape[-2:]

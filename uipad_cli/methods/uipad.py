@@ -16,8 +16,7 @@ from uipad_cli.core.backbone import Encoder, check_state, group_means
 from uipad_cli.core.compute import Compute
 from uipad_cli.core.model import UIPAD, Modality, Reconstruction
 from uipad_cli.core.residuals import Surprise, Whitening, soft_maximum
-from uipad_cli.errors import UsageError
-from uipad_cli.methods.base import descend, hash_seed, looks
+from uipad_cli.methods.base import check_known, descend, hash_seed, looks
 from uipad_cli.methods.collapse import CollapseWatch, blindness, check_sight, collapse_gauges
 from uipad_cli.methods.uipad_options import UIPADOptions
 from uipad_cli.records import Batch, Batches, Progress, Report, Scores
@@ -57,6 +56,7 @@ class UIPADMethod:
             )  # fmt: skip
         self.network, self.standard = network, Whitening(2 * GROUPS, encoder.width)
         self.views = _views(self.parts, options.dropout)
+        self.alone = tuple(view.known for view in self.views if view.known)
         self.judges = {
             view.name: Surprise(
                 groups * encoder.width, (1 if view.known else 2) * GROUPS * encoder.width, hash_seed(seed, 5)
@@ -99,6 +99,7 @@ class UIPADMethod:
 
         Raises UsageError where one is missing and the method has not learned to do without.
         """
+        check_known(batch, self.alone)
         self.learned.eval()
         distances = self._distances(self._groups(batch), batch.known)
         height, width = batch.rgb.shape[-2:]
@@ -208,8 +209,6 @@ class UIPADMethod:
     def _distances(self, groups: Tensor, known: Modality | None) -> Tensor:
         """Of every place [B,C,N]."""
         views = [view for view in self.views if known in (None, view.known)]
-        if not views:
-            raise UsageError(f"this run cannot judge {known} alone", "train it with options.dropout above 0")
         rebuilt: dict[Modality | None, Reconstruction] = {}
         with self.compute.autocast():
             for one in dict.fromkeys(view.known for view in views):
