@@ -29,16 +29,18 @@ class Method(Protocol):
     """One way to find defects. The engine knows nothing else about it.
 
     The constructor takes the frozen encoder, the options, where to compute, and the seed of everything random.
-    alone: modalities that `score` can judge by themselves, where a batch says that it knows no other; else UsageError.
     trains: False where `fit` only remembers features, which must then be computed as precisely as those it judges.
     """
 
     Options: ClassVar[type[BaseModel]]
     trains: ClassVar[bool]
     compute: Compute
-    alone: Sequence[Modality]
 
     def __init__(self, encoder: Encoder, options: BaseModel, compute: Compute, seed: int) -> None: ...
+
+    @property
+    def alone(self) -> Sequence[Modality]:
+        """Modalities that `score` can judge by themselves, where a batch says that it knows no other."""
 
     def fit(self, batches: Batches, report: Report, resume: Mapping[str, Tensor] | None = None) -> None:
         """Learn from good parts only; `batches` can be iterated again. `resume`: what `training_state` once gave."""
