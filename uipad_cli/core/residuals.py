@@ -109,6 +109,7 @@ class Surprise(nn.Module):
         return torch.cat((scaled, functional.relu(scaled @ self.directions + self.offsets)), dim=-1)
 
 
-def soft_maximum(surprises: Tensor, power: float = 4.0) -> Tensor:
-    """Power mean over the first axis, [V,...] → [...]: near the highest, and 1 where all are 1."""
-    return surprises.pow(power).mean(dim=0).pow(1 / power)
+def soft_maximum(surprises: Tensor) -> Tensor:
+    """Power mean with exponent 4 over the first axis, [V,...] → [...]: near the highest, and 1 where all are 1."""
+    # squares and roots are rounded correctly wherever a value lies; a fourth root by `pow` is not
+    return surprises.square().square().mean(dim=0).sqrt().sqrt()

@@ -80,7 +80,7 @@ class UIPADMethod:
             count = max(1, round(self.options.tokens * chosen.shape[3]))
             places = torch.randperm(chosen.shape[3], generator=generator)[:count].sort().values
             dropped, which = torch.rand(2, generator=generator).tolist()
-            known = MODALITIES[int(which < 0.5)] if dropped < self.options.dropout else None
+            known = MODALITIES[int(which < 0.5)] if self.alone and dropped < self.options.dropout else None
             with self.compute.training_autocast():
                 seen = self.network(chosen[:, 0], chosen[:, 1], places.to(self.compute.device), known)
             return self._loss(_float(seen))
@@ -167,8 +167,11 @@ class UIPADMethod:
             ]
             report(Progress("encode", done, total))
         features = torch.cat(encoded)
-        samples = features.flatten(1, 2).transpose(1, 2).flatten(0, 1)  # [n·N,2G,D]
-        samples = samples[self._drawn(len(samples))].float().to(self.compute.device)
+        encoded.clear()
+        count = features.shape[3]
+        drawn = self._drawn(len(features) * count)
+        samples = features.flatten(1, 2)[drawn // count, :, drawn % count]  # [·,2G,D]
+        samples = samples.float().to(self.compute.device)
         if self.options.features == "white":
             self.standard.fit(samples, FEATURE_FLOOR)
         elif self.options.features == "centred":
@@ -194,8 +197,9 @@ class UIPADMethod:
             for pair in features:
                 groups = pair[None].float().to(self.compute.device)
                 places = torch.randperm(groups.shape[3], generator=generator)[:share]
-                seen = self.network(groups[:, 0], groups[:, 1], places.to(self.compute.device), view.known)
-                residuals.append(self._residuals(_float(seen), view)[0])
+                # every place is decoded, as when scoring: eq. 5 refines the prototypes from what is decoded
+                seen = _float(self.network(groups[:, 0], groups[:, 1], None, view.known))
+                residuals.append(self._residuals(seen, view)[0, places])
                 inputs.append(_inputs(groups, view.known)[0, places])
             self.judges[view.name].fit(torch.cat(residuals), torch.cat(inputs), RESIDUAL_FLOOR)
 
@@ -209,9 +213,10 @@ class UIPADMethod:
     def _distances(self, groups: Tensor, known: Modality | None) -> Tensor:
         """Of every place [B,C,N]."""
         views = [view for view in self.views if known in (None, view.known)]
+        ways = [known] if self.options.score == "cosine" else dict.fromkeys(view.known for view in views)
         rebuilt: dict[Modality | None, Reconstruction] = {}
         with self.compute.autocast():
-            for one in dict.fromkeys(view.known for view in views):
+            for one in ways:
                 rebuilt[one] = _float(self.network(groups[:, 0], groups[:, 1], None, one))
         if self.options.score == "cosine":
             seen = rebuilt[known]
