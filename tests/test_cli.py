@@ -44,6 +44,14 @@ def test_infer_json_is_one_line_with_every_field_and_files_that_exist(capsys, wo
     assert files.read_rgb(Path(verdict["heatmap"])).shape == (112, 112, 3)
 
 
+@pytest.mark.parametrize(("place", "missing"), [(0, "depth"), (1, "rgb")])
+def test_people_are_told_which_file_was_missing(capsys, world, pair, tmp_path, place, missing):
+    arguments = ["infer", pair[place], "--missing", missing, "--model", world.run, "--out", tmp_path / "o"]
+    code, out, err = call(capsys, *arguments)
+    assert (code, out) == (0, "")
+    assert f"{pair[place]} (without {missing}): score" in err.replace("\n", "")
+
+
 def test_a_folder_gives_the_same_verdicts_as_its_pairs(capsys, world, pair, tmp_path):
     _, single, _ = call(capsys, "infer", *pair, "--model", world.run, "--out", tmp_path / "o", "--json")
     for folder in (world.raw, world.prepared):

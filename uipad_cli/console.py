@@ -92,8 +92,10 @@ def data_line(value: Mapping[str, object]) -> None:
 def verdict(value: Mapping[str, object]) -> None:
     """What `infer` says of a part, for people."""
     color = "green" if value["verdict"] == "good" else "red"
+    part = escape(str(value["rgb"] or value["depth"]))
+    told = f" (without {value['missing']})" if "missing" in value else ""
     people().print(
-        f"[bold {color}]{value['verdict']}[/] {escape(str(value['rgb']))}: score {value['score']:.4f}, "
+        f"[bold {color}]{value['verdict']}[/] {part}{told}: score {value['score']:.4f}, "
         f"threshold {value['threshold']:.4f} → {escape(str(value['heatmap']))}",
         soft_wrap=True,
     )

@@ -50,6 +50,10 @@ def test_a_folder_is_judged_without_opening_what_is_missing(world, tmp_path):
     assert [one["score"] for one in spoiled] == [one["score"] for one in whole]
     assert len(whole) == 18
     items = mvtec3d.scan(world.raw, "pegs", "test")
+    lone = judge(world, items[0].rgb.parent, "depth", tmp_path / "c")
+    assert lone[0]["score"] == next(one["score"] for one in whole if one["rgb"] == lone[0]["rgb"])
+    surfaces = judge(world, items[0].geometry.parent, "rgb", tmp_path / "d")
+    assert [one["rgb"] for one in surfaces] == [None] * len(surfaces)
     half = load_half(replace(items[0], geometry=tmp_path / "nowhere.tiff"), Preparation(), "rgb")
     assert np.array_equal(half.rgb, load_sample(items[0], Preparation()).rgb)
     assert half.valid.all()

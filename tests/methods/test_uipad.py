@@ -30,7 +30,11 @@ def told_at(step, values):
 
 def fit(options, *, dtype=torch.float32, report=silent, steps=200):
     quick = {"blocks": 2, "training": {"steps": steps, "batch": 4, "warmup_steps": 20}}
-    merged = UIPADOptions.model_validate({**options, **quick})
+    return fit_exactly({**options, **quick}, dtype, report)
+
+
+def fit_exactly(options, dtype, report):
+    merged = UIPADOptions.model_validate(options)
     method = UIPADMethod(build_encoder("tiny", SIZE), merged, Compute(torch.device("cpu"), dtype), seed=0)
     method.fit([batch([0, 1]), batch([2, 3])], report)
     return method
@@ -41,7 +45,7 @@ def test_the_printed_text_collapses_and_the_gauges_say_so():
     literal = yaml.safe_load(path.read_text())["options"]
     losses = []
     with pytest.raises(CollapseError, match=r"effective_prototypes|fused_spread") as caught:
-        fit(literal, report=lambda step: losses.append(step.values.get("reconstruction")))
+        fit_exactly(literal, torch.float32, lambda step: losses.append(step.values.get("reconstruction")))
     assert losses[-1] < 0.01  # the loss looks perfect, which is the trap
     assert "coherence_weight" in caught.value.cure
 

@@ -14,6 +14,7 @@ _GEOMETRY: dict[str, tuple[GeometryKind, tuple[str, ...]]] = {
     "xyz": ("xyz", (".tif", ".tiff", ".npy")),
     "depth": ("depth", (".png", ".tif", ".tiff", ".npy")),
 }
+GEOMETRIES = tuple(dict.fromkeys(suffix for _, suffixes in _GEOMETRY.values() for suffix in suffixes))
 _MASK_FOLDERS = ("gt", "ground_truth", "mask")
 
 

@@ -15,8 +15,7 @@ from uipad_cli.engine.pictures import heat_overlay, sheet
 from uipad_cli.engine.prototype_picture import TITLES, prototype_row
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.errors import DataError, UsageError
-from uipad_cli.methods.base import Method
-from uipad_cli.methods.uipad import UIPADMethod
+from uipad_cli.methods.base import PrototypeOwners
 from uipad_cli.metrics.calibrate import map_range
 from uipad_cli.records import UNLABELLED, Report, silent
 from uipad_cli.render import colorize, contact_sheet, overlay
@@ -54,6 +53,8 @@ def _of_runs(request: Request, data: Path, report: Report) -> list[Path]:
     written = []
     for folder in find_runs(request.source):
         record, method = load_run(folder, compute)
+        if request.prototypes and not isinstance(method, PrototypeOwners):
+            raise UsageError(f"--prototypes: {record.config.method} has none to show", "give a run of the method uipad")
         for judged in judge(method, split_pairs(record, data, "test"), report, task=record.category):
             unlabelled = judged.item.defect == UNLABELLED
             mask = None if unlabelled else load_mask(judged.item, judged.sample.valid.shape)
@@ -61,15 +62,13 @@ def _of_runs(request: Request, data: Path, report: Report) -> list[Path]:
             files.write_png(stem.with_name(f"{stem.name}.png"), sheet([(judged, mask)], record.calibration))
             files.write_png(stem.with_name(f"{stem.name}_heat.png"), heat_overlay(judged, record.calibration))
             written += [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}_heat.png")]
-        if request.prototypes:
+        if request.prototypes and isinstance(method, PrototypeOwners):
             written += _of_prototypes(method, split_pairs(record, data, "test"), request.out / record.category)
     return written
 
 
-def _of_prototypes(method: Method, pairs: Pairs, out: Path) -> list[Path]:
+def _of_prototypes(method: PrototypeOwners, pairs: Pairs, out: Path) -> list[Path]:
     """`<out>/<defect>/<stem>_prototypes.png` for every pair: the places that each prototype owns, and how many."""
-    if not isinstance(method, UIPADMethod):
-        raise UsageError("--prototypes: this run's method has none", "give a run of `--set method=uipad`")
     written = []
     places = (owners for batch in pairs for owners in zip(batch.rgb, method.owners(batch), strict=True))
     for item, (photo, owners) in zip(pairs.items, places, strict=True):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uipad_cli.data import choose_category, files, open_dataset
+from uipad_cli.data.layout import GEOMETRIES, IMAGES, by_stem
 from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
 from uipad_cli.engine.judging import Judged, check_preparation, judge, pairs_of, without
 from uipad_cli.engine.pictures import heat_overlay
@@ -102,6 +103,8 @@ def _items(request: Request, record: Checkpoint) -> list[Item]:
                 raise DataError(f"{path}: no such file", "check the path")
         kind = "depth" if request.missing == "depth" else files.geometry_kind(depth)
         return [Item("", "", UNLABELLED, request.rgb.stem, request.rgb, depth, kind)]
+    if request.missing is not None and (there := _lone_files(request.rgb, request.missing)):
+        return there
     if not request.rgb.is_dir():
         raise UsageError(
             f"{request.rgb} is not a folder, and no depth image was given",
@@ -114,6 +117,15 @@ def _items(request: Request, record: Checkpoint) -> list[Item]:
     found = [item for name in categories for split in SPLITS for item in dataset.scan(request.rgb, name, split)]
     if not found:
         raise DataError(f"{request.rgb}: no pairs found", "a folder of pairs holds rgb/ beside xyz/ or depth/")
+    return found
+
+
+def _lone_files(folder: Path, missing: Missing) -> list[Item]:
+    """The files that lie in a folder itself, each as a pair of which it is the only one. Raises DataError."""
+    found = []
+    for stem, path in sorted(by_stem(folder, IMAGES if missing == "depth" else GEOMETRIES).items()):
+        kind = "depth" if missing == "depth" else files.geometry_kind(path)
+        found.append(Item("", "", UNLABELLED, stem, path, path, kind))
     return found
 
 

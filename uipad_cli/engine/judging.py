@@ -17,7 +17,7 @@ from uipad_cli.data.geometry import HeightScale
 from uipad_cli.data.pairs import Pairs
 from uipad_cli.engine.checkpoint import Checkpoint
 from uipad_cli.errors import DataError, UsageError, WeightsError
-from uipad_cli.methods.base import Method
+from uipad_cli.methods.base import LEARN_ALONE, Method
 from uipad_cli.records import KNOWN, Item, Missing, Progress, Report, Sample
 
 IMPOSSIBLE = 20.0  # times the usual height
@@ -93,7 +93,7 @@ def without(record: Checkpoint, missing: Missing | None) -> Checkpoint:
     if missing not in record.missing:
         raise UsageError(
             f"this run of {record.category} cannot judge without {missing}",
-            "train it with the method uipad and options.dropout above 0",
+            LEARN_ALONE,
         )
     return record.model_copy(update={"calibration": record.missing[missing]})
 

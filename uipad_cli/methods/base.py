@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +17,8 @@ from uipad_cli.core.memory import moved
 from uipad_cli.core.optimizer import StableAdamW
 from uipad_cli.errors import UipadError, UsageError
 from uipad_cli.records import Batch, Batches, Modality, Progress, Report, Scores
+
+LEARN_ALONE = "train it with the method uipad, options.target=modalities and options.dropout above 0"
 
 
 class CollapseError(UipadError):
@@ -58,12 +60,18 @@ class Method(Protocol):
         """Take over what `state` gave; `score` works from then on. Raises ValueError when it does not fit."""
 
 
+@runtime_checkable
+class PrototypeOwners(Protocol):
+    """A method whose prototypes own places."""
+
+    def owners(self, batch: Batch) -> Tensor:
+        """Which prototype every place of a pair is nearest to: indices [B,h,w] of 0..M-1, on the CPU."""
+
+
 def check_known(batch: Batch, alone: Sequence[Modality]) -> None:
     """Raise UsageError where a batch knows one modality only, and the method cannot judge that one by itself."""
     if batch.known is not None and batch.known not in alone:
-        raise UsageError(
-            f"this run cannot judge {batch.known} alone", "train it with the method uipad and options.dropout above 0"
-        )
+        raise UsageError(f"this run cannot judge {batch.known} alone", LEARN_ALONE)
 
 
 class Descent(BaseModel):

@@ -34,6 +34,7 @@ class CollapseWatch:
     """Stops a training whose gauges have stood at their end stops for many steps, a quarter of it at most.
 
     A falling loss proves nothing: with one prototype for everything, or features that are all alike, it reaches zero.
+    The count starts anew where a run is resumed.
     """
 
     def __init__(self, prototypes: int, steps: int, report: Report, patience: int = PATIENCE) -> None:
