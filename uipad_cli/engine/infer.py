@@ -108,7 +108,7 @@ def _items(request: Request, record: Checkpoint) -> list[Item]:
     if not request.rgb.is_dir():
         raise UsageError(
             f"{request.rgb} is not a folder, and no depth image was given",
-            "give a pair (RGB DEPTH), or a folder of pairs",
+            "give a pair (RGB DEPTH), a folder of pairs, or say --missing depth",
         )
     dataset = open_dataset(request.rgb)
     categories = dataset.categories(request.rgb)
