@@ -143,6 +143,9 @@ def test_the_parts_learned_from_score_about_one_and_others_not_far_above():
         {"comparison": "single", "score": "cosine", "features": "plain", "distance": "cosine"},
         {"score": "whitened"},
         {"score": "cosine", "features": "plain", "distance": "cosine"},
+        {"assignment": "straight", "consistency_weight": 1.0},
+        {"assignment": "balanced"},
+        {"score": "prototypes", "features": "centred", "distance": "cosine"},
         {"gather": False, "coherence_weight": 0.0},
         {"dropout": 0.0, "phases": 1},
     ],
@@ -153,3 +156,4 @@ def test_every_reading_trains_and_scores_a_strange_part_higher(reading):
     pair = batch([4])
     strange = Batch(other(pair.rgb, 1), other(pair.geometry, 2), pair.valid)
     assert float(method.score(strange).image) > float(method.score(pair).image)
+    assert torch.equal(method.score(batch([5, 4, 6])).map[1], method.score(pair).map[0])

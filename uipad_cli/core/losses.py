@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-AssignmentKind = Literal["soft", "hard"]
+AssignmentKind = Literal["soft", "hard", "straight", "balanced"]
 Distance = Literal["cosine", "squared"]
 EPSILON = 1e-8
+BALANCINGS = 5  # rounds of Sinkhorn and Knopp
 
 
 def cosine_distance(left: Tensor, right: Tensor) -> Tensor:
@@ -25,14 +26,28 @@ def similarities(tokens: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def assignments(tokens: Tensor, prototypes: Tensor, *, temperature: float, kind: AssignmentKind) -> Tensor:
-    """Share of each prototype in each token [B,N,M]: softmax(cos/τ) (eq. 2), or the one-hot nearest (`hard`).
+    """Share of each prototype in each token [B,N,M]: softmax(cos/τ) (eq. 2), or another reading of eq. 9 and 10.
 
-    The one-hot reading of eq. 9 and 10 is piecewise constant: no gradient flows through it.
+    hard: the one-hot nearest, piecewise constant, so that no gradient flows; straight: the same with the gradient of
+    `soft` (straight-through, Bengio et al. 2013); balanced: every prototype has the same share of a sample's tokens
+    (entropic optimal transport, Cuturi 2013).
     """
     cosines = similarities(tokens, prototypes)
-    if kind == "hard":
-        return functional.one_hot(cosines.argmax(dim=-1), prototypes.shape[1]).to(cosines.dtype)
-    return (cosines / temperature).softmax(dim=-1)
+    if kind == "balanced":
+        return _balanced(cosines / temperature)
+    soft = (cosines / temperature).softmax(dim=-1)
+    if kind == "soft":
+        return soft
+    nearest = functional.one_hot(cosines.argmax(dim=-1), prototypes.shape[1]).to(cosines.dtype)
+    return nearest if kind == "hard" else nearest + (soft - soft.detach())
+
+
+def _balanced(scores: Tensor) -> Tensor:
+    """[B,N,M] → shares that sum to 1 for a token, and about to N/M for a prototype."""
+    for _ in range(BALANCINGS):
+        scores = scores - scores.logsumexp(dim=1, keepdim=True)
+        scores = scores - scores.logsumexp(dim=2, keepdim=True)
+    return scores.exp()
 
 
 def soft_reconstruction(tokens: Tensor, prototypes: Tensor, temperature: float) -> Tensor:

@@ -24,6 +24,7 @@ from uipad_cli.records import Batch, Batches, Progress, Report, Scores
 GROUPS = 2
 FEATURE_FLOOR, RESIDUAL_FLOOR = 0.01, 0.05  # least variance of a direction when whitening, as a share of the mean one
 CALIBRATED_PLACES = 20_000
+PLAIN = ("cosine", "prototypes")  # scores that need no calibration
 MODALITIES: tuple[Modality, Modality] = ("rgb", "geometry")
 
 
@@ -188,7 +189,7 @@ class UIPADMethod:
     @torch.no_grad()
     def _calibrate(self, features: Tensor) -> None:
         """Learn what residuals good places have, once for each way of looking."""
-        if self.options.score == "cosine":
+        if self.options.score in PLAIN:
             return
         share = max(1, CALIBRATED_PLACES // len(features))
         for view in self.views:
@@ -213,17 +214,25 @@ class UIPADMethod:
     def _distances(self, groups: Tensor, known: Modality | None) -> Tensor:
         """Of every place [B,C,N]."""
         views = [view for view in self.views if known in (None, view.known)]
-        ways = [known] if self.options.score == "cosine" else dict.fromkeys(view.known for view in views)
+        ways = [known] if self.options.score in PLAIN else dict.fromkeys(view.known for view in views)
         rebuilt: dict[Modality | None, Reconstruction] = {}
         with self.compute.autocast():
             for one in ways:
                 rebuilt[one] = _float(self.network(groups[:, 0], groups[:, 1], None, one))
+        if self.options.score == "prototypes":
+            return self._from_mixture(rebuilt[known])[:, None]
         if self.options.score == "cosine":
             seen = rebuilt[known]
             distances = losses.cosine_distance(seen.present, seen.rebuilt)
             return distances if known is None else distances.chunk(self.parts, dim=1)[views[0].part]
         found = torch.stack([self._surprise(rebuilt[view.known], groups, view) for view in views])
         return soft_maximum(found)[:, None]
+
+    def _from_mixture(self, seen: Reconstruction) -> Tensor:
+        """[B,N]: 1 − cos(x, x̃) of the fused feature; one image at a time, as `_surprise`."""
+        pairs = zip(seen.unified, seen.prototypes, strict=True)
+        mixtures = [losses.soft_reconstruction(x[None], p[None], self.options.temperature) for x, p in pairs]
+        return losses.cosine_distance(seen.unified, torch.cat(mixtures))
 
     def _surprise(self, seen: Reconstruction, groups: Tensor, view: View) -> Tensor:
         """[B,N] of one way of looking; one image at a time: how a product rounds depends on its size."""

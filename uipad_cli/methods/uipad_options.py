@@ -31,12 +31,12 @@ class UIPADOptions(BaseModel):
     other's · attention, residual: eq. 4's · refine: eq. 5's prototypes averaged over both decoders, kept private, or
     none · target of eq. 8: each decoder's modality (`modalities`), the detached fused feature (`fused`) or x̃
     (`prototypes`) · distance of eq. 8 · comparison: two groups or the single map · score: 1 − cos (eq. 11), the
-    whitened residual's length, or that as a multiple of what good parts show there (`calibrated`) · assignment in
-    eq. 9, 10 · temperature τ of eq. 7 · weights λ · dropout: share of training steps that see one modality alone, so
-    that the other may be missing later · phases: looks at each good part along either side, a fraction of a patch
-    apart · tokens: share of places decoded per training step · blur in pixels of the framed image · top: share of
-    pixels that make the image score · measured: least share of a patch that the 3D sensor must have seen for it to
-    count there · training.
+    whitened residual's length, that as a multiple of what good parts show there (`calibrated`), or how far the fused
+    feature is from its mixture of prototypes, whatever the decoders say (`prototypes`) · assignment in eq. 9, 10 ·
+    temperature τ of eq. 7 · weights λ · dropout: share of training steps that see one modality alone, so that the other
+    may be missing later · phases: looks at each good part along either side, a fraction of a patch apart · tokens:
+    share of places decoded per training step · blur in pixels of the framed image · top: share of pixels that make the
+    image score · measured: least share of a patch that the 3D sensor must have seen for it to count there · training.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,7 +53,7 @@ class UIPADOptions(BaseModel):
     target: Literal["modalities", "fused", "prototypes"] = "modalities"
     distance: Distance = "squared"
     comparison: Comparison = "groups"
-    score: Literal["cosine", "whitened", "calibrated"] = "calibrated"
+    score: Literal["cosine", "whitened", "calibrated", "prototypes"] = "calibrated"
     assignment: AssignmentKind = "soft"
     temperature: float = Field(default=0.1, gt=0)
     coherence_weight: float = Field(default=0.2, ge=0)
