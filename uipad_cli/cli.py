@@ -18,7 +18,6 @@ app = typer.Typer(
     name="uipad",
     help="Find defects in parts from a colour image and a registered 3D scan, having seen only good parts.",
     no_args_is_help=True,
-    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -100,25 +99,26 @@ def prepare(
 @app.command()
 def train(
     data: Annotated[Path, typer.Argument(help="Folder that `uipad prepare` made.")],
-    category: Annotated[str, typer.Option(help="Category to learn.")],
+    category: Annotated[str, typer.Option(help="Category to learn, or all: one model of every category.")],
     out: Annotated[Path, typer.Option(help="Folder for the run.")],
     method: Annotated[str | None, typer.Option(help="Method; default uipad.")] = None,
     backbone: Annotated[str | None, typer.Option(help="tiny, dinov2-base (default), any timm ViT, gabor.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Backbone weights: .safetensors, or a plain .pth.")] = None,
     config: Annotated[list[Path] | None, typer.Option("--config", help="YAML file; later ones win.")] = None,
     set_: Settings = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Learn from so many good pairs, drawn by seed.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default 0.")] = None,
     device: OwnDevice = None,
     precision: OwnPrecision = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")] = False,
     json: Json = False,
 ) -> None:
-    """Learn what good parts of one category look like."""
+    """Learn what good parts look like."""
     from uipad_cli.config import merge
     from uipad_cli.engine import train as engine
 
-    flags = {"method": method, "backbone": backbone, "seed": seed, "device": device, "precision": precision}
-    merged = merge(config or [], set_ or [], flags)
+    flags = {"method": method, "backbone": backbone, "shots": shots, "seed": seed}
+    merged = merge(config or [], set_ or [], {**flags, "device": device, "precision": precision})
     with console.progress() as report:
         summary = engine.train(
             data, out, category=category, configuration=merged, weights=weights, resume=resume, report=report

@@ -139,7 +139,7 @@ def test_what_is_wrong_is_told_before_anything_is_encoded(world, tmp_path, wrong
         compare(world.prepared, settings(), report=lambda step: pytest.fail("encoded"), **wrong)
 
 
-@pytest.mark.parametrize("setting", ["method=uipad", "backbone=tiny", "options.modalities=rgb"])
+@pytest.mark.parametrize("setting", ["method=uipad", "backbone=tiny", "options.modalities=rgb", "shots=2"])
 def test_what_the_table_varies_cannot_be_set(world, setting):
     with pytest.raises(UsageError, match="not free in this table"):
         compare(world.prepared, settings(setting))

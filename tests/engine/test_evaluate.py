@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from uipad_cli.data import files
+from uipad_cli.engine import evaluate as engine
 from uipad_cli.engine.evaluate import document, evaluate, mean_metrics
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.report.page import COLUMNS
@@ -43,6 +44,20 @@ def test_scores_and_verdicts_are_written_for_every_part(results):
     assert files.read_rgb(results[0].sheet).shape[0] > 1000
 
 
+def test_the_clearest_and_the_most_mistaken_verdicts_have_sheets_of_their_own(world, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(engine, "EXTREMES", 2)
+    monkeypatch.setattr(engine, "sheet", lambda parts, _: drawn.append(parts) or np.zeros((8, 8, 3), np.uint8))
+    (result,) = evaluate(world.run, world.prepared, out=tmp_path)
+    threshold = result.record.calibration.threshold
+    sides = {part.name: (1 if part.defect != "good" else -1) * (part.score - threshold) for part in result.scores}
+    ordered = sorted(sides.values())
+    _, worst, best = [[sides[judged.item.name] for judged, _ in parts] for parts in drawn]
+    assert worst == ordered[:2]
+    assert best == ordered[:-3:-1]
+    assert {path.name for path in result.sheet.parent.iterdir()} == {"sheet.jpg", "worst.jpg", "best.jpg", "scores.csv"}
+
+
 def test_raw_and_prepared_data_give_the_same_figures(world, results, tmp_path):
     raw = evaluate(world.run, world.raw, out=tmp_path)
     assert raw[0].metrics == results[0].metrics
@@ -66,7 +81,7 @@ def test_two_runs_of_one_category_do_not_mix(world, tmp_path):
     for name in ("a", "b"):
         (tmp_path / "runs").mkdir(exist_ok=True)
         (tmp_path / "runs" / name).symlink_to(world.run)
-    with pytest.raises(UsageError, match="two runs of category pegs"):
+    with pytest.raises(UsageError, match="both know pegs"):
         evaluate(tmp_path / "runs", world.prepared, out=tmp_path / "eval")
 
 

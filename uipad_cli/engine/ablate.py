@@ -12,6 +12,7 @@ import json
 import math
 import re
 import shutil
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from uipad_cli.config import Configuration, merge
-from uipad_cli.data import choose_category, files, prepared
-from uipad_cli.data.prepared import CategoryEntry
+from uipad_cli.data import files, prepared
+from uipad_cli.data.prepared import Manifest
 from uipad_cli.engine.checkpoint import LOG_FILE, RECORD, Claim, RunConfig, versions
-from uipad_cli.engine.evaluate import evaluate
+from uipad_cli.engine.evaluate import CategoryResult, evaluate, mean_metrics
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.engine.tally import Record, Table
-from uipad_cli.engine.train import RUN_FILE, claim_of, claimed, complete, identity, train
+from uipad_cli.engine.train import RUN_FILE, check_shots, claim_of, claimed, complete, filled, identity, train
 from uipad_cli.engine.weights import load_encoder
 from uipad_cli.errors import DataError, Terminated, UsageError
 from uipad_cli.methods.base import CollapseError
@@ -83,7 +84,7 @@ class Run:
             found = Record.model_validate(files.read_json(self.record))
         except ValidationError:  # of another version
             return None
-        return found if found.identity == self.identity else None
+        return found if filled(found.identity) == self.identity else None
 
 
 def read_rows(paths: Sequence[Path], settings: Sequence[str], flags: Mapping[str, object | None]) -> list[Row]:
@@ -111,8 +112,11 @@ def ablate(
     KeyboardInterrupt when asked to stop, and goes on from there when called again.
     """
     manifest = prepared.read_manifest(data)
-    chosen = [choose_category(list(manifest.categories), wanted) for wanted in categories or manifest.categories]
-    claims = [_claim(data, name, manifest.categories[name]) for name in dict.fromkeys(chosen)]
+    claims = [_claim(data, manifest, name) for name in dict.fromkeys(categories or manifest.categories)]
+    for row, claim in itertools.product(rows, claims):
+        for name in claim.learned:
+            pairs = manifest.categories[name].pairs
+            check_shots(row.config.shots, name, sum(pair.startswith("train/good/") for pair in pairs))
     runs = [Run(row, claim, seed, out) for row in rows for claim in claims for seed in range(seeds)]
     known = [run.known() for run in runs]
     _check([run.row for run, record in zip(runs, known, strict=True) if record is None])
@@ -154,12 +158,13 @@ def _paper(path: Path) -> str | None:
     return None
 
 
-def _claim(data: Path, category: str, entry: CategoryEntry) -> Claim:
+def _claim(data: Path, manifest: Manifest, wanted: str) -> Claim:
     """What the runs on a category learn from. Raises DataError where there is nothing to learn from or to judge."""
-    for split in ("train/good", "test"):
-        if not any(name.startswith(f"{split}/") for name in entry.pairs):
-            raise DataError(f"{data}: category {category} has no {split} pairs", f"prepare its {split} folder")
-    return claim_of(category, entry)
+    claim = claim_of(manifest, wanted)
+    for name, split in itertools.product(claim.learned, ("train/good", "test")):
+        if not any(pair.startswith(f"{split}/") for pair in manifest.categories[name].pairs):
+            raise DataError(f"{data}: category {name} has no {split} pairs", f"prepare its {split} folder")
+    return claim
 
 
 def _check(rows: Iterable[Row]) -> None:
@@ -183,14 +188,15 @@ def _make(run: Run, data: Path, keep: bool, report: Report) -> Record:
         trained = train(
             data, folder, category=run.claim.category, configuration=configuration, resume=True, report=report
         )  # fmt: skip
-        (result,) = evaluate(folder, data, device=config.device, precision=config.precision, report=report)
+        results = evaluate(folder, data, device=config.device, precision=config.precision, report=report)
+        means = mean_metrics(results)
         figures: dict[str, Any] = {
-            **{name: result.metrics[name] for name in ("image_auroc", "aupro_30", "pixel_auroc")},
-            "by_defect": dict(result.by_defect),
+            **{name: means[name] for name in ("image_auroc", "aupro_30", "pixel_auroc")},
+            "by_defect": _by_defect(results),
             "training_seconds": None if went_on else trained.seconds,
-            "seconds_per_pair": result.seconds_per_pair,
-            "steps": int(result.record.training["steps"]),
-            "gauges": result.record.gauges,
+            "seconds_per_pair": statistics.median(result.seconds_per_pair for result in results),
+            "steps": int(trained.record.training["steps"]),
+            "gauges": trained.record.gauges,
         }
     except CollapseError as error:
         figures = {"collapsed": error.message, **_last_step(folder / LOG_FILE)}
@@ -208,6 +214,13 @@ def _make(run: Run, data: Path, keep: bool, report: Report) -> Record:
     if not keep:
         _clear(folder)
     return record
+
+
+def _by_defect(results: Sequence[CategoryResult]) -> dict[str, float | None]:
+    """Image AUROC of each defect, of CATEGORY/DEFECT where one model knows several categories."""
+    if len(results) == 1:
+        return dict(results[0].by_defect)
+    return {f"{one.record.category}/{name}": value for one in results for name, value in one.by_defect.items()}
 
 
 def _last_step(log: Path) -> dict[str, Any]:

@@ -42,7 +42,12 @@ Modalities = Literal["both", "rgb", "geometry"]
 LEVEL = 0.95
 MEAN = "mean"
 METRICS = {"image_auroc": "AUROC", "pixel_auroc": "pixels", "aupro_30": "PRO@30"}
-TAKEN = {"method": "it is patchcore", "backbone": "give --backbone", "options.modalities": "all three are measured"}
+TAKEN = {
+    "method": "it is patchcore",
+    "backbone": "give --backbone",
+    "options.modalities": "all three are measured",
+    "shots": "all good pairs are remembered",
+}
 
 
 @dataclass(frozen=True)

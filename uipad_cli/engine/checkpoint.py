@@ -61,6 +61,7 @@ class RunConfig(BaseModel):
     framing: Framing = Framing()
     geometry: GeometryImage = "relief"
     batch: int = Field(default=8, ge=1)
+    shots: int | None = Field(default=None, ge=1)  # good pairs of each category that are learned from, None = all
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -78,13 +79,22 @@ class Calibration(BaseModel):
 
 
 class Claim(BaseModel):
-    """Which parts a run learns from, and the weights it was given: hashes of the manifest's entry and of the file."""
+    """Which parts a run learns from, and the weights it was given: hashes of the manifest's entries and of the file.
+
+    category: a name, or `all` for one model of all `categories`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     category: str
     data_sha256: str
     weights_sha256: str | None
+    categories: tuple[str, ...] = ()
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """Names of the categories whose parts it knows."""
+        return self.categories or (self.category,)
 
 
 class Checkpoint(Claim):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,11 @@ from uipad_cli import __version__
 from uipad_cli.data import files
 from uipad_cli.data.framing import seen
 from uipad_cli.data.pairs import Pairs, load_mask
-from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
-from uipad_cli.engine.judging import Judged, judge, split_pairs, without
+from uipad_cli.engine.checkpoint import Checkpoint, load_run
+from uipad_cli.engine.judging import Judged, judge, runs_by_category, split_pairs, without
 from uipad_cli.engine.pictures import sheet
 from uipad_cli.engine.runtime import choose_compute
-from uipad_cli.errors import DataError, UsageError
+from uipad_cli.errors import DataError
 from uipad_cli.methods.base import Method
 from uipad_cli.metrics.ranking import auroc, average_precision, f1_max
 from uipad_cli.metrics.region import pixel_metrics
@@ -27,6 +28,9 @@ from uipad_cli.records import GOOD, Missing, Report, silent
 from uipad_cli.report.page import COLUMNS
 
 SHEET_ROWS_PER_TYPE = 2
+EXTREMES = 10  # pairs on the sheet of the clearest verdicts, and on that of the most mistaken ones
+
+Shown = tuple[Judged, npt.NDArray[np.bool_] | None]
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def evaluate(
     run: Path, data: Path, *, out: Path | None = None, device: str = "auto", precision: str = "auto",
     missing: Missing | None = None, report: Report = silent,
 ) -> list[CategoryResult]:  # fmt: skip
-    """Measure every run at `run` on the test split of its category, and write metrics.json, scores and sheets to `out`.
+    """Measure every run at `run` on the test split of what it learned, and write metrics.json, scores, sheets to `out`.
 
     missing: judge as if that file of every pair were not there.
     Raises WeightsError, DataError, ResourceError; UsageError where a run cannot do without.
@@ -68,13 +72,14 @@ def evaluate(
     compute = choose_compute(device, precision, "score")
     out = out or run / ("eval" if missing is None else f"eval-without-{missing}")
     results: list[CategoryResult] = []
-    for folder in find_runs(run):
-        record, method = load_run(folder, compute)
-        if any(result.record.category == record.category for result in results):
-            raise UsageError(f"{run} holds two runs of category {record.category}", "evaluate them one by one")
-        record = without(record, missing)
-        pairs = split_pairs(record, data, "test", missing)
-        results.append(_measure(record, method, pairs, out / record.category, report))
+    runs = {
+        folder: [without(one, missing) for one in records] for folder, records in runs_by_category(run, data).items()
+    }
+    for folder, records in runs.items():
+        _, method = load_run(folder, compute)
+        for record in records:
+            pairs = split_pairs(record, data, "test", missing)
+            results.append(_measure(record, method, pairs, out / record.category, report))
     files.write_json(out / "metrics.json", document(results))
     return results
 
@@ -110,7 +115,8 @@ def _measure(record: Checkpoint, method: Method, pairs: Pairs, out: Path, report
     maps: list[npt.NDArray[np.float32]] = []
     masks: list[npt.NDArray[np.bool_]] = []
     scores: list[PartScore] = []
-    shown: list[tuple[Judged, npt.NDArray[np.bool_] | None]] = []
+    shown: list[Shown] = []
+    by_margin: list[Shown] = []
     times: list[float] = []
     for judged in judge(method, pairs, report, task=record.category):
         mask = load_mask(judged.item, judged.sample.valid.shape)
@@ -120,10 +126,19 @@ def _measure(record: Checkpoint, method: Method, pairs: Pairs, out: Path, report
         scores.append(PartScore(judged.item.name, judged.item.defect, judged.score))
         if sum(part.defect == judged.item.defect for part in scores) <= SHEET_ROWS_PER_TYPE:
             shown.append((judged, mask))
+        insort(by_margin, (judged, mask), key=lambda one: _margin(one[0], record.calibration.threshold))
+        if len(by_margin) > 2 * EXTREMES:
+            del by_margin[EXTREMES]
     looked_at = [seen(record.config.framing, *mask.shape) for mask in masks]
     pixels = pixel_metrics(maps, masks, seen=looked_at)
 
-    files.write_jpeg(out / "sheet.jpg", sheet(shown, record.calibration))
+    half = min(EXTREMES, math.ceil(len(by_margin) / 2))
+    pictures = {"sheet": shown, "worst": by_margin[:half], "best": by_margin[half:][::-1]}
+    for name, pairs_shown in pictures.items():
+        if pairs_shown:
+            files.write_jpeg(out / f"{name}.jpg", sheet(pairs_shown, record.calibration))
+        else:
+            (out / f"{name}.jpg").unlink(missing_ok=True)  # of another evaluation
     _write_scores(out / "scores.csv", scores, record.calibration.threshold)
     good = [part.score for part in scores if part.defect == GOOD]
     by_defect = {
@@ -152,6 +167,11 @@ def _measure(record: Checkpoint, method: Method, pairs: Pairs, out: Path, report
     ordered = {name: metrics[name] for name in COLUMNS}
     usual = float(np.median(times))
     return CategoryResult(record, ordered, by_defect, counts, scores, unseen, seconds, usual, out / "sheet.jpg")
+
+
+def _margin(judged: Judged, threshold: float) -> float:
+    """How far the score is on its right side of the threshold; below 0 where the verdict is wrong."""
+    return threshold - judged.score if judged.item.is_good else judged.score - threshold
 
 
 def _against(good: Sequence[float], bad: Sequence[float]) -> tuple[list[float], list[bool]]:

@@ -9,13 +9,13 @@ import numpy as np
 
 from uipad_cli.data import files
 from uipad_cli.data.pairs import Pairs, load_mask
-from uipad_cli.engine.checkpoint import find_runs, load_run
-from uipad_cli.engine.judging import judge, split_pairs
+from uipad_cli.engine.checkpoint import Checkpoint, load_run
+from uipad_cli.engine.judging import judge, runs_by_category, split_pairs
 from uipad_cli.engine.pictures import heat_overlay, sheet
 from uipad_cli.engine.prototype_picture import TITLES, prototype_row
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.errors import DataError, UsageError
-from uipad_cli.methods.base import PrototypeOwners
+from uipad_cli.methods.base import Method, PrototypeOwners
 from uipad_cli.metrics.calibrate import map_range
 from uipad_cli.records import UNLABELLED, Report, silent
 from uipad_cli.render import colorize, contact_sheet, overlay
@@ -51,19 +51,28 @@ def _of_runs(request: Request, data: Path, report: Report) -> list[Path]:
     """`<out>/<category>/<defect>/<stem>.png` for every test pair: photo, relief, true defect and heat map in a row."""
     compute = choose_compute(request.device, request.precision, "score")
     written = []
-    for folder in find_runs(request.source):
-        record, method = load_run(folder, compute)
+    for folder, records in runs_by_category(request.source, data).items():
+        _, method = load_run(folder, compute)
         if request.prototypes and not isinstance(method, PrototypeOwners):
-            raise UsageError(f"--prototypes: {record.config.method} has none to show", "give a run of the method uipad")
-        for judged in judge(method, split_pairs(record, data, "test"), report, task=record.category):
-            unlabelled = judged.item.defect == UNLABELLED
-            mask = None if unlabelled else load_mask(judged.item, judged.sample.valid.shape)
-            stem = request.out / record.category / judged.item.defect / judged.item.stem
-            files.write_png(stem.with_name(f"{stem.name}.png"), sheet([(judged, mask)], record.calibration))
-            files.write_png(stem.with_name(f"{stem.name}_heat.png"), heat_overlay(judged, record.calibration))
-            written += [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}_heat.png")]
-        if request.prototypes and isinstance(method, PrototypeOwners):
-            written += _of_prototypes(method, split_pairs(record, data, "test"), request.out / record.category)
+            kind = records[0].config.method
+            raise UsageError(f"--prototypes: {kind} has none to show", "give a run of the method uipad")
+        for record in records:
+            out, pairs = request.out / record.category, split_pairs(record, data, "test")
+            written += _of_pairs(method, pairs, record, out, report)
+            if request.prototypes and isinstance(method, PrototypeOwners):
+                written += _of_prototypes(method, pairs, out)
+    return written
+
+
+def _of_pairs(method: Method, pairs: Pairs, record: Checkpoint, out: Path, report: Report) -> list[Path]:
+    written = []
+    for judged in judge(method, pairs, report, task=record.category):
+        unlabelled = judged.item.defect == UNLABELLED
+        mask = None if unlabelled else load_mask(judged.item, judged.sample.valid.shape)
+        stem = out / judged.item.defect / judged.item.stem
+        files.write_png(stem.with_name(f"{stem.name}.png"), sheet([(judged, mask)], record.calibration))
+        files.write_png(stem.with_name(f"{stem.name}_heat.png"), heat_overlay(judged, record.calibration))
+        written += [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}_heat.png")]
     return written
 
 

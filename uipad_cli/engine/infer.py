@@ -93,7 +93,7 @@ def infer(request: Request, *, tell: Callable[[Mapping[str, object]], None], rep
 
 
 def _items(request: Request, record: Checkpoint) -> list[Item]:
-    """The pairs asked for, whatever their labels; of several categories the run's. Raises UsageError, DataError."""
+    """The pairs asked for, whatever their labels, of categories that the run knows. Raises UsageError, DataError."""
     if request.depth is not None and request.missing is not None:
         raise UsageError(f"--missing {request.missing}, and yet both files are given", "give the one that is there")
     if request.depth is not None or (request.missing is not None and not request.rgb.is_dir()):
@@ -113,7 +113,8 @@ def _items(request: Request, record: Checkpoint) -> list[Item]:
     dataset = open_dataset(request.rgb)
     categories = dataset.categories(request.rgb)
     if len(categories) > 1:
-        categories = [choose_category(categories, record.category)]
+        known = [name for name in categories if name in record.learned]
+        categories = known or [choose_category(categories, record.category)]
     found = [item for name in categories for split in SPLITS for item in dataset.scan(request.rgb, name, split)]
     if not found:
         raise DataError(f"{request.rgb}: no pairs found", "a folder of pairs holds rgb/ beside xyz/ or depth/")

@@ -15,7 +15,7 @@ from uipad_cli.data import choose_category, open_dataset, prepared
 from uipad_cli.data.framing import unframe
 from uipad_cli.data.geometry import HeightScale
 from uipad_cli.data.pairs import Pairs
-from uipad_cli.engine.checkpoint import Checkpoint
+from uipad_cli.engine.checkpoint import Checkpoint, find_runs, read_record
 from uipad_cli.errors import DataError, UsageError, WeightsError
 from uipad_cli.methods.base import LEARN_ALONE, Method
 from uipad_cli.records import KNOWN, Item, Missing, Progress, Report, Sample
@@ -105,6 +105,25 @@ def pairs_of(record: Checkpoint, items: Sequence[Item], missing: Missing | None 
     return Pairs(
         list(items), record.preparation, config.framing, record.height_scale, config.geometry, config.batch, known
     )
+
+
+def runs_by_category(path: Path, data: Path) -> dict[Path, list[Checkpoint]]:
+    """The runs at `path`, and for each its record under the name of every category that it knows and the data holds.
+
+    Raises WeightsError; DataError where a run knows none of the data's categories; UsageError where two know the same.
+    """
+    there = open_dataset(data).categories(data)
+    owners: dict[str, Path] = {}
+    found = {}
+    for folder in find_runs(path):
+        record = read_record(folder)
+        names = [name for name in record.learned if name in there] or [choose_category(there, record.category)]
+        for name in names:
+            if name in owners:
+                raise UsageError(f"{owners[name]} and {folder} both know {name}", "name one of them instead of both")
+            owners[name] = folder
+        found[folder] = [record.model_copy(update={"category": name, "categories": ()}) for name in names]
+    return found
 
 
 def split_pairs(record: Checkpoint, data: Path, split: str, missing: Missing | None = None) -> Pairs:

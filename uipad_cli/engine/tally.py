@@ -79,7 +79,7 @@ class Table:
             "uipad": __version__,
             "rows": [asdict(line) for line in self.lines()],
             "defects": [
-                {"category": line.category, "defect": line.defect, "kind": DEFECT_KINDS.get(line.defect),
+                {"category": line.category, "defect": line.defect, "kind": _kind(line.defect),
                  "rows": {name: asdict(cell) for name, cell in zip(self.rows, line.cells, strict=True)}}
                 for line in self.defects()
             ],
@@ -133,7 +133,12 @@ def _cross_modal(records: Sequence[Record]) -> float | None:
 
 
 def _is_cross_modal(defect: str) -> bool:
-    return DEFECT_KINDS.get(defect) == CROSS_MODAL
+    return _kind(defect) == CROSS_MODAL
+
+
+def _kind(defect: str) -> str | None:
+    """Of a DEFECT, or CATEGORY/DEFECT, of the built-in scenes."""
+    return DEFECT_KINDS.get(defect.rpartition("/")[2])
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

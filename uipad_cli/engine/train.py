@@ -1,21 +1,25 @@
-"""Good pairs of one category → a checkpoint folder; stops in good order, resumes where it stood."""
+"""Good pairs of a category, or of all of them → a checkpoint folder; stops in good order, resumes where it stood."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from uipad_cli import config as settings
 from uipad_cli.config import Configuration
 from uipad_cli.data import choose_category, files, prepared
+from uipad_cli.data.geometry import HeightScale
 from uipad_cli.data.pairs import Pairs
-from uipad_cli.data.prepared import CategoryEntry
+from uipad_cli.data.prepared import Manifest
 from uipad_cli.engine.checkpoint import (
     RECORD,
     TRAINING_FILE,
@@ -35,11 +39,12 @@ from uipad_cli.engine.recorder import Recorder
 from uipad_cli.engine.runtime import Purpose, StopRequest, choose_compute, precision_name
 from uipad_cli.engine.weights import LoadedEncoder, file_hash, fit_framing, load_encoder
 from uipad_cli.errors import DataError, UsageError, WeightsError
-from uipad_cli.methods.base import CollapseError, Method
+from uipad_cli.methods.base import CollapseError, Method, hash_seed
 from uipad_cli.metrics.calibrate import map_range, threshold_from_good
-from uipad_cli.records import KNOWN, Progress, Report, silent
+from uipad_cli.records import KNOWN, Item, Progress, Report, silent
 
 RUN_FILE = "run.json"
+ALL = "all"  # one model of all categories
 GAUGED_PAIRS = 4
 
 
@@ -78,7 +83,7 @@ def train(
     resume: bool = False,
     report: Report = silent,
 ) -> TrainSummary:
-    """Train on the prepared good pairs of one category and write the checkpoint folder `out`.
+    """Train on the prepared good pairs of one category, or of `all` together, and write the checkpoint folder `out`.
 
     Raises UsageError, DataError, WeightsError, ResourceError; CollapseError when the model went blind;
     Terminated or KeyboardInterrupt, after saving, when asked to stop.
@@ -139,28 +144,60 @@ def complete(configuration: Configuration) -> RunConfig:
 
 
 def _pairs(data: Path, wanted: str, weights: Path | None, config: RunConfig) -> tuple[Pairs, Pairs, Claim]:
-    """Training and validation pairs (good parts only) of the category that `wanted` names, and what they are."""
+    """Training and validation pairs (good parts only) of what `wanted` names, and what they are; one scale for all."""
     manifest = prepared.read_manifest(data)
-    category = choose_category(list(manifest.categories), wanted)
-    entry = manifest.categories[category]
-    splits = []
-    for split in ("train", "validation"):
-        good = [item for item in prepared.scan(data, category, split) if item.is_good]
-        splits.append(
-            Pairs(good, manifest.preparation, config.framing, entry.height_scale, config.geometry, config.batch)
-        )
-    if not splits[0].items:
+    claim = claim_of(manifest, wanted, weights)
+    scales = [manifest.categories[name].height_scale for name in claim.learned]
+    scale = HeightScale(low=min(one.low for one in scales), high=max(one.high for one in scales))
+    drawn = [_drawn(data, name, config) for name in claim.learned]
+    kept = [_good(data, name, "validation") for name in claim.learned]
+    if claim.categories and any(kept) and not all(kept):
+        lacking = ", ".join(name for name, items in zip(claim.learned, kept, strict=True) if not items)
+        raise DataError(f"{data}: no good validation pairs of {lacking}", "give every category some, or none of them")
+    training, validation = (
+        Pairs(_in_turn(lists), manifest.preparation, config.framing, scale, config.geometry, config.batch)
+        for lists in (drawn, kept)
+    )
+    return training, validation, claim
+
+
+def _in_turn(lists: list[list[Item]]) -> list[Item]:
+    """One of each list, then the next of each: what looks at a few of them sees every category."""
+    return [item for row in itertools.zip_longest(*lists) for item in row if item is not None]
+
+
+def _good(data: Path, category: str, split: str) -> list[Item]:
+    return [item for item in prepared.scan(data, category, split) if item.is_good]
+
+
+def _drawn(data: Path, category: str, config: RunConfig) -> list[Item]:
+    """So many good training pairs of a category as asked for, drawn by the run's seed. Raises DataError, UsageError."""
+    good = _good(data, category, "train")
+    if not good:
         raise DataError(f"{data}: category {category} has no good training pairs", "prepare its train/good folder")
-    return splits[0], splits[1], claim_of(category, entry, weights)
+    check_shots(config.shots, category, len(good))
+    if config.shots is None:
+        return good
+    generator = torch.Generator().manual_seed(hash_seed(config.seed, 8))
+    return [good[place] for place in torch.randperm(len(good), generator=generator)[: config.shots].sort().values]
 
 
-def claim_of(category: str, entry: CategoryEntry, weights: Path | None = None) -> Claim:
-    """What a run that learns from `entry` of the manifest stands on. Raises WeightsError."""
-    content = entry.model_dump_json(exclude={"source"}).encode()
+def check_shots(shots: int | None, category: str, there: int) -> None:
+    """Raise UsageError where a run wants more good training pairs of a category than there are."""
+    if shots is not None and shots > there:
+        raise UsageError(f"shots is {shots}, but {category} has {there} good training pairs", "ask for fewer")
+
+
+def claim_of(manifest: Manifest, wanted: str, weights: Path | None = None) -> Claim:
+    """What a run that learns the category `wanted`, or `all`, stands on. Raises DataError, WeightsError."""
+    together = wanted == ALL and ALL not in manifest.categories
+    names = list(manifest.categories) if together else [choose_category(list(manifest.categories), wanted)]
+    content = b"".join(manifest.categories[name].model_dump_json(exclude={"source"}).encode() for name in names)
     return Claim(
-        category=category,
+        category=wanted,
         data_sha256=hashlib.sha256(content).hexdigest(),
         weights_sha256=None if weights is None else file_hash(weights),
+        categories=tuple(names) if together else (),
     )
 
 
@@ -168,12 +205,21 @@ def claimed(out: Path) -> Any:
     """The `identity` of the run in `out`, finished or not; None where there is none. Raises WeightsError, DataError."""
     if (out / RECORD).is_file():
         return read_record(out).model_dump(mode="json", include={*Claim.model_fields, "config"})
-    return files.read_json(out / RUN_FILE) if (out / RUN_FILE).is_file() else None
+    return filled(files.read_json(out / RUN_FILE)) if (out / RUN_FILE).is_file() else None
+
+
+def filled(found: Any) -> Any:
+    """An `identity` that an older uipad wrote, with the defaults of what it did not know; anything else as it is."""
+    try:
+        claim = Claim.model_validate({name: found[name] for name in Claim.model_fields if name in found})
+        return identity(claim, RunConfig.model_validate(found["config"]))
+    except (KeyError, TypeError, ValidationError):
+        return found
 
 
 def identity(claim: Claim, config: RunConfig) -> dict[str, Any]:
     """What two trainings must share to be the same run."""
-    return {**claim.model_dump(), "config": config.model_dump(mode="json")}
+    return {**claim.model_dump(mode="json"), "config": config.model_dump(mode="json")}
 
 
 def _look(out: Path, claim: Claim, config: RunConfig, resume: bool) -> dict[str, Tensor] | None:
