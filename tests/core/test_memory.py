@@ -87,3 +87,57 @@ def test_moved_images_lie_so_many_pixels_away_and_mirror_what_comes_into_view():
     assert torch.equal(found[..., 1:, 2:], image[..., :-1, :-2])
     assert torch.equal(found[..., 0, 2:], image[..., 1, :-2])
     assert torch.equal(memory.moved(image, 0, 0), image)
+
+
+def test_one_part_alone_has_no_spread_and_half_of_any_other_is_the_usual_one():
+    assert torch.equal(memory.damped_spreads(cloud(10, 24), torch.zeros(10)), torch.ones(10))
+    patches, owner = cloud(30, 24), torch.arange(3).repeat_interleave(10)
+    own = memory.spreads(patches, owner)
+    assert torch.allclose(memory.damped_spreads(patches, owner), own / 2 + own.mean() / 2)
+
+
+def test_a_distance_counts_in_spreads_of_the_nearest():
+    bank, spread = torch.tensor([[0.0], [10.0], [11.0]]), torch.tensor([1.0, 2.0, 4.0])
+    asked = torch.tensor([[3.0], [12.0]])
+    assert memory.relative_distance(asked, bank, spread, 1).tolist() == [3, 0.25]
+    assert memory.relative_distance(asked, bank, spread, 2).tolist() == pytest.approx([2, 1 / 3])
+    assert memory.relative_distance(asked, bank, spread, 99).tolist() == pytest.approx([9 / 7, 3 / 7])
+    assert torch.isfinite(memory.relative_distance(asked, bank, torch.zeros(3), 1)).all()
+
+
+def test_a_memory_gives_about_one_on_good_patches_and_survives_its_state():
+    patches, owner = cloud(900, 24), torch.arange(900) // 100
+    kept = memory.PatchMemory(24)
+    kept.remember(patches[:600], owner[:600], 300, (1, 2))
+    assert 200 < len(kept.bank) <= 300
+    assert float(kept(patches[600:]).mean()) == pytest.approx(1, abs=0.1)
+    assert float(kept(3 * patches[600:]).mean()) > 2
+    again = memory.PatchMemory(24)
+    again.make_room(kept.state_dict()["bank"])
+    again.load_state_dict(kept.state_dict())
+    assert torch.equal(again(patches), kept(patches))
+    again.make_room(torch.zeros(5, 7))  # not of this width: the loading itself will say so
+    assert again.bank.shape == kept.bank.shape
+
+
+def test_a_memory_of_one_part_has_no_usual_distance():
+    kept = memory.PatchMemory(24)
+    kept.remember(cloud(50, 24), torch.zeros(50), 20, (1, 2))
+    assert float(kept.usual) == 1
+    assert torch.isfinite(kept(cloud(5, 24, seed=3))).all()
+
+
+def test_a_coreset_and_some_more_are_chosen_once_each():
+    points = cloud(300, 8)
+    both = memory.chosen(points, 40, 60, (1, 2))
+    assert set(memory.coreset(points, 40, 1).tolist()) <= set(both.tolist())
+    assert 60 < len(both) <= 100
+    assert both.tolist() == sorted(set(both.tolist()))
+    assert memory.chosen(points, 200, 100, (1, 2)).tolist() == list(range(300))
+
+
+def test_what_is_barred_is_not_met():
+    bank = cloud(6, 4)
+    owner = torch.tensor([0, 0, 0, 1, 1, 1])
+    _, places = memory.nearest(bank, bank, 1, lambda chunk: owner[chunk, None] == owner[None])
+    assert (owner[places[:, 0]] != owner).all()

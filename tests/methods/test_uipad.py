@@ -128,6 +128,32 @@ def test_the_parts_learned_from_score_about_one_and_others_not_far_above():
     assert 1 < float(method.score(batch([4, 5])).map.mean()) < 3
 
 
+def test_a_memory_tells_a_patch_that_no_good_part_has_in_either_image():
+    with_memory, without = fit({"memory": 200, "dropout": 0.0}, steps=30), fit({"memory": 0, "dropout": 0.0}, steps=30)
+    assert all(100 < len(one.bank) <= 200 for one in with_memory.memories.values())
+    assert not without.memories
+    pair = batch([4])
+    for other_image in ("rgb", "geometry"):
+        images = {"rgb": pair.rgb.clone(), "geometry": pair.geometry.clone()}
+        images[other_image][:, :, 42:70, 42:70] = other(pair.rgb, 3)[:, :, 42:70, 42:70]
+        strange = Batch(images["rgb"], images["geometry"], pair.valid)
+        rise = [
+            float((one.score(strange).map - one.score(pair).map)[0, 49:63, 49:63].mean())
+            for one in (with_memory, without)
+        ]
+        assert rise[0] > 0.5
+        assert rise[0] != rise[1]
+
+
+def test_a_state_with_another_number_of_patches_is_taken_over():
+    small = fit({"memory": 100}, steps=2)
+    large = fit({"memory": 150}, steps=2)
+    large.restore(small.state())
+    assert torch.equal(large.score(batch([4])).map, small.score(batch([4])).map)
+    with pytest.raises(ValueError, match="memories"):
+        large.restore({name: value for name, value in small.state().items() if "bank" not in name})
+
+
 @pytest.mark.parametrize(
     "reading",
     [
@@ -148,6 +174,7 @@ def test_the_parts_learned_from_score_about_one_and_others_not_far_above():
         {"score": "prototypes", "features": "centred", "distance": "cosine"},
         {"gather": False, "coherence_weight": 0.0},
         {"dropout": 0.0, "phases": 1},
+        {"memory": 0},
     ],
     ids=lambda reading: "-".join(f"{key}={value}" for key, value in reading.items()),
 )

@@ -1,17 +1,23 @@
 """Memory of good patches: a coreset of their features, and the distance to the nearest of them (PatchCore).
 
 Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022: section 3.1 locally aware patch features,
-3.2 coreset by greedy k-centre over random projections, 3.3 scores.
+3.2 coreset by greedy k-centre over random projections, 3.3 scores. Beyond the paper, distances are multiples of how far
+good parts are from each other at such a place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 PROJECTED = 64  # width of the random projection that the coreset is chosen in
 AT_ONCE = 1024  # patches whose distances are taken at once
+NEIGHBOURS = 5  # of the nearest good patches tell how much good parts differ there
+USUAL = 4000  # patches from which the usual distance is learned, about
+TINIEST = 1e-6  # spread where all good parts are exactly the same
 
 
 def neighbourhood_means(features: Tensor, grid: tuple[int, int], edge: int) -> Tensor:
@@ -49,12 +55,34 @@ def coreset(features: Tensor, count: int, seed: int) -> Tensor:
     return chosen
 
 
-def nearest(queries: Tensor, bank: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
-    """The `count` nearest of the bank [M,F] to each query [Q,F] → distances and indices [Q,count], nearest first."""
+def chosen(features: Tensor, cover: int, sample: int, seeds: tuple[int, int]) -> Tensor:
+    """Indices, in order, of a coreset of `cover` of the patches [P,F] and of `sample` drawn at random: all, if fewer.
+
+    A coreset alone is too thin to tell how dense good patches lie.
+    """
+    if cover + sample >= len(features):
+        return torch.arange(len(features))
+    lottery = torch.Generator().manual_seed(seeds[1])
+    kept = torch.zeros(len(features), dtype=torch.bool)
+    kept[torch.randperm(len(features), generator=lottery)[:sample]] = True
+    kept[coreset(features, cover, seeds[0]).cpu()] = True
+    return kept.nonzero()[:, 0]
+
+
+def nearest(
+    queries: Tensor, bank: Tensor, count: int = 1, barred: Callable[[slice], Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """The `count` nearest of the bank [M,F] to each query [Q,F] → distances and indices [Q,count], nearest first.
+
+    barred: for a slice of the queries, which of the bank they may not meet, bool [q,M].
+    """
     lengths = bank.square().sum(dim=1)
     found = []
     for start in range(0, len(queries), AT_ONCE):
-        squared = torch.addmm(lengths, queries[start : start + AT_ONCE], bank.T, alpha=-2)
+        chunk = slice(start, start + AT_ONCE)
+        squared = torch.addmm(lengths, queries[chunk], bank.T, alpha=-2)
+        if barred is not None:
+            squared.masked_fill_(barred(chunk), torch.inf)
         found.append(squared.topk(count, dim=1, largest=False))
     squared, places = (torch.cat(parts) for parts in zip(*found, strict=True))
     return (squared + queries.square().sum(dim=1, keepdim=True)).clamp(min=0).sqrt(), places
@@ -65,11 +93,65 @@ def spreads(bank: Tensor, owner: Tensor) -> Tensor:
 
     owner [M]: the part that each patch is of. Infinite where there is no other part.
     """
-    lengths = bank.square().sum(dim=1)
-    found = []
-    for start in range(0, len(bank), AT_ONCE):
-        chunk = slice(start, start + AT_ONCE)
-        squared = torch.addmm(lengths, bank[chunk], bank.T, alpha=-2)
-        least = squared.masked_fill_(owner[chunk, None] == owner[None], torch.inf).amin(dim=1)
-        found.append((least + lengths[chunk]).clamp(min=0).sqrt())
-    return torch.cat(found)
+    return nearest(bank, bank, barred=lambda chunk: owner[chunk, None] == owner[None])[0][:, 0]
+
+
+def damped_spreads(bank: Tensor, owner: Tensor) -> Tensor:
+    """`spreads`, half of it what is usual everywhere; 1 where one part alone is remembered: [M,F], [M] → [M]."""
+    if not (owner != owner[0]).any():
+        return torch.ones(len(bank), device=bank.device)
+    # or two patches that are the same by chance would forbid any change
+    own = spreads(bank, owner)
+    return (own + own.mean()) / 2
+
+
+def relative_distance(
+    patches: Tensor, bank: Tensor, spread: Tensor, neighbours: int, barred: Callable[[slice], Tensor] | None = None
+) -> Tensor:
+    """[N,F] → [N]: distance to the nearest of the bank [M,F] over the mean spread [M] of the `neighbours` nearest.
+
+    barred: as in `nearest`.
+    """
+    distances, places = nearest(patches, bank, min(neighbours, len(bank)), barred)
+    return distances[:, 0] / spread[places].mean(dim=1).clamp(min=TINIEST)
+
+
+class PatchMemory(nn.Module):
+    """Good patches, the spread around each, and what distance is usual, as buffers of a network."""
+
+    bank: Tensor
+    spread: Tensor
+    usual: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("bank", torch.zeros(0, width))
+        self.register_buffer("spread", torch.ones(0))
+        self.register_buffer("usual", torch.ones(()))
+
+    def make_room(self, bank: Tensor | None) -> None:
+        """Be as large as the bank that is to be loaded, where it is one of this width."""
+        if bank is not None and bank.ndim == 2 and bank.shape[1] == self.bank.shape[1]:
+            self.bank = self.bank.new_zeros(bank.shape)
+            self.spread = self.spread.new_ones(len(bank))
+
+    def remember(self, patches: Tensor, owner: Tensor, count: int, seeds: tuple[int, int]) -> None:
+        """Choose `count` of patches [P,F] of the parts `owner` [P] in the place of all before, half of them at random.
+
+        What is usual is learned from patches that meet those of other parts alone, as a new part will.
+        """
+        kept = chosen(patches, count - count // 2, count // 2, seeds)
+        self.bank = patches[kept].to(self.bank)
+        owners = owner[kept].to(self.bank.device)
+        self.spread = damped_spreads(self.bank, owners)
+        if (owners != owners[0]).any():
+            step = max(1, len(patches) // USUAL)
+            asked, asking = patches[::step].to(self.bank), owner[::step].to(owners)
+            met = relative_distance(
+                asked, self.bank, self.spread, NEIGHBOURS, lambda chunk: asking[chunk, None] == owners[None]
+            )
+            self.usual = met[met.isfinite()].mean()
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Patches [N,F] → [N]; about 1 on good parts."""
+        return relative_distance(patches, self.bank, self.spread, NEIGHBOURS) / self.usual

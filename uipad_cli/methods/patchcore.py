@@ -16,13 +16,12 @@ from torch.nn import functional
 from uipad_cli.core import scoring
 from uipad_cli.core.backbone import Encoder, group_means
 from uipad_cli.core.compute import Compute
-from uipad_cli.core.memory import coreset, nearest, neighbourhood_means, spreads
+from uipad_cli.core.memory import chosen, damped_spreads, neighbourhood_means, relative_distance
 from uipad_cli.methods.base import check_known, hash_seed, looks
 from uipad_cli.records import Batch, Batches, Modality, Progress, Report, Scores
 
 GROUPS = 2
 ALONE: dict[str, tuple[Modality, ...]] = {"both": (), "rgb": ("rgb",), "geometry": ("geometry",)}
-TINIEST = 1e-6  # spread where all good parts are exactly the same
 
 
 class PatchCoreOptions(BaseModel):
@@ -77,11 +76,8 @@ class PatchCoreMethod:
         kept = self._chosen(patches)
         owner = torch.cat(owners)[kept].to(self.compute.device)
         self.bank = patches[kept].to(self.compute.device)
-        self.spread = torch.ones(len(kept), device=self.compute.device)
-        if self.options.spread and (owner != owner[0]).any():  # with one part remembered, there is nothing to compare
-            # half of it is what is usual everywhere, or two patches that are the same by chance would forbid any change
-            own = spreads(self.bank, owner)
-            self.spread = (own + own.mean()) / 2
+        plain = torch.ones(len(kept), device=self.compute.device)
+        self.spread = damped_spreads(self.bank, owner) if self.options.spread else plain
         report(Progress("coreset", 1, 1, values={"patches": float(len(self.bank))}))
 
     @torch.no_grad()
@@ -121,19 +117,11 @@ class PatchCoreMethod:
     def _chosen(self, patches: Tensor) -> Tensor:
         """Indices of the patches [P,F] that are remembered, in order."""
         count = max(1, round(self.options.coreset * len(patches)))
-        if count + self.options.sample >= len(patches):
-            return torch.arange(len(patches))
-        lottery = torch.Generator().manual_seed(hash_seed(self.seed, 4))
-        drawn = torch.randperm(len(patches), generator=lottery)[: self.options.sample]
-        kept = torch.zeros(len(patches), dtype=torch.bool)
-        kept[coreset(patches, count, hash_seed(self.seed, 3))] = True
-        kept[drawn] = True
-        return kept.nonzero()[:, 0]
+        return chosen(patches, count, self.options.sample, (hash_seed(self.seed, 3), hash_seed(self.seed, 4)))
 
     def _distance(self, patches: Tensor) -> Tensor:
         """[N,F] → [N]."""
-        distances, places = nearest(patches, self.bank, min(self.options.spread or 1, len(self.bank)))
-        return distances[:, 0] / self.spread[places].mean(dim=1).clamp(min=TINIEST)
+        return relative_distance(patches, self.bank, self.spread, self.options.spread or 1)
 
     def _width(self) -> int:
         return GROUPS * self.encoder.width * (2 if self.options.modalities == "both" else 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,27 +13,20 @@ from torch.nn import functional
 from uipad_cli.core import losses, scoring
 from uipad_cli.core.backbone import Encoder, check_state, group_means
 from uipad_cli.core.compute import Compute
+from uipad_cli.core.memory import PatchMemory
 from uipad_cli.core.model import UIPAD, Modality, Reconstruction
 from uipad_cli.core.residuals import Surprise, Whitening, soft_maximum
 from uipad_cli.methods.base import check_known, descend, hash_seed, looks
 from uipad_cli.methods.collapse import CollapseWatch, blindness, check_sight, collapse_gauges
 from uipad_cli.methods.uipad_options import UIPADOptions
+from uipad_cli.methods.uipad_views import MODALITIES, View, side_by_side, views_of
 from uipad_cli.records import Batch, Batches, Progress, Report, Scores
 
 GROUPS = 2
 FEATURE_FLOOR, RESIDUAL_FLOOR = 0.01, 0.05  # least variance of a direction when whitening, as a share of the mean one
 CALIBRATED_PLACES = 20_000
+REMEMBERED_FROM = 200_000  # places that those to be remembered are chosen from
 PLAIN = ("cosine", "prototypes")  # scores that need no calibration
-MODALITIES: tuple[Modality, Modality] = ("rgb", "geometry")
-
-
-@dataclass(frozen=True)
-class View:
-    """One way of looking at a pair: what is known, and the part of the comparison that is rebuilt from it."""
-
-    name: str
-    known: Modality | None
-    part: int
 
 
 class UIPADMethod:
@@ -56,7 +48,7 @@ class UIPADMethod:
                 **options.model_dump(include=_NETWORK),
             )  # fmt: skip
         self.network, self.standard = network, Whitening(2 * GROUPS, encoder.width)
-        self.views = _views(self.parts, options.dropout)
+        self.views = views_of(self.parts, options.dropout)
         self.alone = tuple(view.known for view in self.views if view.known)
         self.judges = {
             view.name: Surprise(
@@ -64,8 +56,12 @@ class UIPADMethod:
             )
             for view in self.views
         }
+        remembers = options.memory and self.parts == 2 and options.score not in PLAIN
+        self.memories = {name: PatchMemory(GROUPS * encoder.width) for name in MODALITIES} if remembers else {}
+        judges = nn.ModuleDict(self.judges)
+        memories = nn.ModuleDict({str(name): memory for name, memory in self.memories.items()})
         self.learned = nn.ModuleDict(
-            {"network": network, "standard": self.standard, "judges": nn.ModuleDict(self.judges)}
+            {"network": network, "standard": self.standard, "judges": judges, "memories": memories}
         )
         self.learned.to(compute.device)
 
@@ -102,7 +98,9 @@ class UIPADMethod:
         """
         check_known(batch, self.alone)
         self.learned.eval()
-        distances = self._distances(self._groups(batch), batch.known)
+        with self.compute.autocast():
+            encoded = self._encoded(batch)
+        distances = self._distances(encoded, batch.known)
         height, width = batch.rgb.shape[-2:]
         maps = scoring.upsampled_map(
             distances, grid=self.encoder.grid, size=(height, width), sigma=self.options.blur
@@ -130,11 +128,13 @@ class UIPADMethod:
         return nearest.reshape(len(batch), *self.encoder.grid).cpu()
 
     def state(self) -> dict[str, Tensor]:
-        """Network weights, what standardises the features, and what good residuals are like."""
+        """Network weights, what standardises the features, what good residuals are like, and good patches."""
         return {name: value.detach().cpu().contiguous() for name, value in self.learned.state_dict().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave. Raises ValueError naming keys that do not fit."""
+        for name, memory in self.memories.items():  # as many patches as there were
+            memory.make_room(state.get(f"memories.{name}.bank"))
         check_state(self.state(), state)
         self.learned.load_state_dict(state)
         self.learned.eval()
@@ -161,16 +161,19 @@ class UIPADMethod:
         Always computed in float32, as scoring does: whitening makes small differences count.
         """
         encoded: list[Tensor] = []
-        total = len(batches)
+        owners: list[Tensor] = []
+        parts = 0
         for done, batch in enumerate(batches, start=1):
-            encoded += [
-                self._encoded(look).half().cpu() for look in looks(batch, self.encoder.patch, self.options.phases)
-            ]
-            report(Progress("encode", done, total))
+            for look in looks(batch, self.encoder.patch, self.options.phases):
+                encoded.append(self._encoded(look).half().cpu())
+                owners.append(torch.arange(parts, parts + len(batch)))
+            parts += len(batch)
+            report(Progress("encode", done, len(batches)))
         features = torch.cat(encoded)
         encoded.clear()
+        self._remember(features, torch.cat(owners))
         count = features.shape[3]
-        drawn = self._drawn(len(features) * count)
+        drawn = self._drawn(len(features) * count, 3 * CALIBRATED_PLACES, 6)
         samples = features.flatten(1, 2)[drawn // count, :, drawn % count]  # [·,2G,D]
         samples = samples.float().to(self.compute.device)
         if self.options.features == "white":
@@ -181,10 +184,19 @@ class UIPADMethod:
             features[place] = self._standardised(features[place : place + 1].to(self.compute.device))[0].half().cpu()
         return features
 
-    def _drawn(self, count: int) -> Tensor:
-        """Indices of some of so many good places, in order."""
-        generator = torch.Generator().manual_seed(hash_seed(self.seed, 6))
-        return torch.randperm(count, generator=generator)[: 3 * CALIBRATED_PLACES].sort().values
+    def _remember(self, features: Tensor, owners: Tensor) -> None:
+        """Some good places of each modality, of the parts `owners` [n], from features as the encoder gives them."""
+        count = features.shape[3]
+        drawn = self._drawn(len(features) * count, REMEMBERED_FROM, 9)
+        for part, memory in enumerate(self.memories.values()):
+            patches = features[drawn // count, part, :, drawn % count].flatten(1).float()
+            seeds = hash_seed(self.seed, 3), hash_seed(self.seed, 4)
+            memory.remember(patches.to(self.compute.device), owners[drawn // count], self.options.memory, seeds)
+
+    def _drawn(self, count: int, wanted: int, stream: int) -> Tensor:
+        """Indices of so many good places as wanted, in order."""
+        generator = torch.Generator().manual_seed(hash_seed(self.seed, stream))
+        return torch.randperm(count, generator=generator)[:wanted].sort().values
 
     @torch.no_grad()
     def _calibrate(self, features: Tensor) -> None:
@@ -201,7 +213,7 @@ class UIPADMethod:
                 # every place is decoded, as when scoring: eq. 5 refines the prototypes from what is decoded
                 seen = _float(self.network(groups[:, 0], groups[:, 1], None, view.known))
                 residuals.append(self._residuals(seen, view)[0, places])
-                inputs.append(_inputs(groups, view.known)[0, places])
+                inputs.append(side_by_side(groups, view.known)[0, places])
             self.judges[view.name].fit(torch.cat(residuals), torch.cat(inputs), RESIDUAL_FLOOR)
 
     def _residuals(self, seen: Reconstruction, view: View) -> Tensor:
@@ -211,8 +223,9 @@ class UIPADMethod:
             present, rebuilt = functional.normalize(present, dim=-1), functional.normalize(rebuilt, dim=-1)
         return (present - rebuilt).transpose(1, 2).flatten(2)
 
-    def _distances(self, groups: Tensor, known: Modality | None) -> Tensor:
+    def _distances(self, encoded: Tensor, known: Modality | None) -> Tensor:
         """Of every place [B,C,N]."""
+        groups = self._standardised(encoded)
         views = [view for view in self.views if known in (None, view.known)]
         ways = [known] if self.options.score in PLAIN else dict.fromkeys(view.known for view in views)
         rebuilt: dict[Modality | None, Reconstruction] = {}
@@ -225,8 +238,13 @@ class UIPADMethod:
             seen = rebuilt[known]
             distances = losses.cosine_distance(seen.present, seen.rebuilt)
             return distances if known is None else distances.chunk(self.parts, dim=1)[views[0].part]
-        found = torch.stack([self._surprise(rebuilt[view.known], groups, view) for view in views])
-        return soft_maximum(found)[:, None]
+        found = [self._surprise(rebuilt[view.known], groups, view) for view in views]
+        found += [
+            torch.stack([memory(places) for places in side_by_side(encoded.float(), name)])
+            for name, memory in self.memories.items()
+            if known in (None, name)
+        ]
+        return soft_maximum(torch.stack(found))[:, None]
 
     def _from_mixture(self, seen: Reconstruction) -> Tensor:
         """[B,N]: 1 − cos(x, x̃) of the fused feature; one image at a time, as `_surprise`."""
@@ -239,7 +257,7 @@ class UIPADMethod:
         judge, residuals = self.judges[view.name], self._residuals(seen, view)
         if self.options.score == "whitened":
             return torch.stack([judge.plain(one) for one in residuals])
-        return torch.stack([judge(*pair) for pair in zip(residuals, _inputs(groups, view.known), strict=True)])
+        return torch.stack([judge(*pair) for pair in zip(residuals, side_by_side(groups, view.known), strict=True)])
 
     def _loss(self, seen: Reconstruction) -> tuple[Tensor, dict[str, float]]:
         """Eq. 6: L_s + λ_a L_a + λ_p L_p, and the coherence that ties the prototypes to the data."""
@@ -266,23 +284,7 @@ class UIPADMethod:
         return total, {name: float(part.detach()) for name, part in parts.items()} | collapse_gauges(seen)
 
 
-def _views(parts: int, dropout: float) -> list[View]:
-    """Each modality from both images, and from itself alone where that was learned; or the fused pair."""
-    if parts == 1:
-        return [View("fused", None, 0)]
-    views = [View(f"{name}_from_both", None, part) for part, name in enumerate(MODALITIES)]
-    alone = [View(f"{name}_alone", name, part) for part, name in enumerate(MODALITIES)]
-    return views + alone if dropout else views
-
-
 _NETWORK = {"prototypes", "gather", "blocks", "fusion", "query", "attention", "residual", "refine", "comparison"}
-_PLACE = {"rgb": slice(0, 1), "geometry": slice(1, 2)}
-
-
-def _inputs(groups: Tensor, known: Modality | None) -> Tensor:
-    """What the expectation looks at: the features there, [B,2,G,N,D] → [B,N,·]."""
-    seen = groups if known is None else groups[:, _PLACE[known]]
-    return seen.flatten(1, 2).transpose(1, 2).flatten(2)
 
 
 def _float(seen: Reconstruction) -> Reconstruction:

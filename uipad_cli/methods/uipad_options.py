@@ -34,9 +34,11 @@ class UIPADOptions(BaseModel):
     whitened residual's length, that as a multiple of what good parts show there (`calibrated`), or how far the fused
     feature is from its mixture of prototypes, whatever the decoders say (`prototypes`) · assignment in eq. 9, 10 ·
     temperature τ of eq. 7 · weights λ · dropout: share of training steps that see one modality alone, so that the other
-    may be missing later · phases: looks at each good part along either side, a fraction of a patch apart · tokens:
-    share of places decoded per training step · blur in pixels of the framed image · top: share of pixels that make the
-    image score · measured: least share of a patch that the 3D sensor must have seen for it to count there · training.
+    may be missing later · memory: so many good patches of each modality are remembered, and the distance to the nearest
+    of them is one more view; 0 = none, as in the paper · phases: looks at each good part along either side, a fraction
+    of a patch apart · tokens: share of places decoded per training step · blur in pixels of the framed image · top:
+    share of pixels that make the image score · measured: least share of a patch that the 3D sensor must have seen for
+    it to count there · training.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,6 +62,7 @@ class UIPADOptions(BaseModel):
     consistency_weight: float = Field(default=0.1, ge=0)
     entropy_weight: float = Field(default=0.01, ge=0)
     dropout: float = Field(default=0.3, ge=0, le=1)
+    memory: int = Field(default=8_000, ge=0)
     phases: Literal[1, 2, 3] = 2
     tokens: float = Field(default=0.25, gt=0, le=1)
     blur: float = Field(default=4.0, ge=0)
