@@ -29,7 +29,7 @@ ALLOWED = {
     "__main__": {"cli"},
     "__init__": set(),
 }
-NOT_METHODS = ("base", "collapse", "uipad_options")
+NOT_METHODS = ("base", "collapse", "uipad_options", "uipad_views")
 HEAVY = ("torch", "timm", "cv2", "open3d", "numpy", "torchvision")
 
 
