@@ -16,6 +16,19 @@ def test_the_rate_warms_up_and_then_falls_to_its_end():
     assert all(left >= right for left, right in itertools.pairwise(rates[100:]))
 
 
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({"epochs": 20}, 20 * 5),
+        ({"epochs": 20, "least_steps": 99}, 20 * 5),
+        ({"epochs": 20, "least_steps": 300}, 300),
+        ({"epochs": 20, "least_steps": 300, "steps": 7}, 7),
+    ],
+)
+def test_many_samples_are_seen_so_many_times_and_few_for_so_many_steps(settings, steps):
+    assert Descent(batch=8, **settings).total_steps(40) == steps
+
+
 def test_a_short_run_warms_up_in_a_quarter():
     settings = Descent(warmup_steps=100)
     assert settings.rate(10, 40) == pytest.approx(1e-3)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 
 from uipad_cli.core.backbone import build_encoder
@@ -22,6 +24,11 @@ def remembering(batches, **options):
     return method
 
 
+def bank_of(method):
+    (bank,) = method.banks
+    return bank.patches
+
+
 def fitted(phases):
     return remembering([edges()], phases=phases)
 
@@ -39,7 +46,7 @@ def test_looks_half_a_patch_apart_make_parts_that_are_moved_by_half_a_patch_fami
     batch = edges()
     other = Batch(moved(batch.rgb, 7, 7), moved(batch.geometry, 7, 7), batch.valid)
     one, two = fitted(1), fitted(2)
-    assert [len(two.bank), len(fitted(3).bank)] == [4 * len(one.bank), 9 * len(one.bank)]
+    assert [len(bank_of(two)), len(bank_of(fitted(3)))] == [4 * len(bank_of(one)), 9 * len(bank_of(one))]
     assert one.score(batch).image < 1e-2
     assert one.score(other).image > 0.05
     assert two.score(other).image < 1e-2
@@ -86,7 +93,7 @@ def test_parts_that_are_all_the_same_give_finite_scores():
 
 def test_a_bank_holds_those_that_cover_all_and_a_sample():
     def bank(**options):
-        return remembering([noisy(0.1, 0.1, seed=0)], phases=1, **options).bank
+        return bank_of(remembering([noisy(0.1, 0.1, seed=0)], phases=1, **options))
 
     patches = 3 * 64
     cover, both = bank(coreset=0.25, sample=0), bank(coreset=0.25, sample=40)
@@ -94,3 +101,14 @@ def test_a_bank_holds_those_that_cover_all_and_a_sample():
     assert patches // 4 + 20 < len(both) <= patches // 4 + 40
     assert torch.cdist(cover, both).amin(dim=1).max() < 1e-3
     assert len(bank(coreset=0.25, sample=1000)) == patches
+
+
+def test_a_bank_for_each_image_gives_the_mean_of_both_maps_and_either_one_where_the_other_image_is_missing():
+    good, other = noisy(0.1, 0.1, seed=0), noisy(0.1, 0.3, seed=1)
+    other = replace(other, geometry=other.rgb.flip(2))
+    maps = {kind: remembering([good], modalities=kind).score(other).map for kind in ("rgb", "geometry")}
+    late = remembering([good], modalities="late")
+    assert late.alone == ("rgb", "geometry")
+    torch.testing.assert_close(late.score(other).map, (maps["rgb"] + maps["geometry"]) / 2)
+    for kind, alone in maps.items():
+        assert torch.equal(late.score(replace(other, known=kind)).map, alone)

@@ -75,11 +75,16 @@ def check_known(batch: Batch, alone: Sequence[Modality]) -> None:
 
 
 class Descent(BaseModel):
-    """How a network is trained; the defaults are INP-Former's recipe. steps: so many, whatever the epochs come to."""
+    """How a network is trained; the defaults are INP-Former's recipe.
+
+    epochs: passes over all looks · least_steps: where these come to fewer steps, more passes · steps: exactly so many,
+    whatever the others say.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(default=200, ge=1)
+    least_steps: int = Field(default=1, ge=1)
     steps: int | None = Field(default=None, ge=1)
     batch: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -96,7 +101,7 @@ class Descent(BaseModel):
 
     def total_steps(self, samples: int) -> int:
         """Steps of the whole training."""
-        return self.steps or self.epochs * self.steps_per_epoch(samples)
+        return self.steps or max(self.least_steps, self.epochs * self.steps_per_epoch(samples))
 
     def rate(self, step: int, total: int) -> float:
         """Learning rate of a 0-based step: linear warm-up, then a cosine down to the final rate."""
