@@ -14,7 +14,7 @@ from uipad_cli.methods.base import Descent
 class UIPADTraining(Descent):
     """Fewer and longer steps than INP-Former's: whitened features let every direction learn at one speed."""
 
-    epochs: int = Field(default=16, ge=1)
+    epochs: int = Field(default=25, ge=1)
     least_steps: int = Field(default=300, ge=1)
     batch: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=5e-3, gt=0)
