@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import pytest
 import torch
 
 from uipad_cli.core.backbone import build_encoder
@@ -112,3 +113,17 @@ def test_a_bank_for_each_image_gives_the_mean_of_both_maps_and_either_one_where_
     torch.testing.assert_close(late.score(other).map, (maps["rgb"] + maps["geometry"]) / 2)
     for kind, alone in maps.items():
         assert torch.equal(late.score(replace(other, known=kind)).map, alone)
+
+
+def test_a_bank_for_each_image_is_taken_over_whole_or_not_at_all():
+    good, other = noisy(0.1, 0.1, seed=0), noisy(0.1, 0.3, seed=1)
+    late, both = (remembering([good], modalities=kind) for kind in ("late", "both"))
+    again = remembering([other], modalities="late")
+    again.restore(late.state())
+    assert torch.equal(again.score(other).map, late.score(other).map)
+    before = late.score(other).map
+    with pytest.raises(ValueError, match="rgb_geometry"):
+        late.restore(both.state())
+    with pytest.raises(ValueError, match="rgb_geometry"):
+        late.restore(late.state() | both.state())
+    assert torch.equal(late.score(other).map, before)

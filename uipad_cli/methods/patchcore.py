@@ -141,6 +141,8 @@ class PatchCoreMethod:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over memory banks. Raises ValueError when they are not of this encoder and these options."""
         told = ", ".join(f"{name} {list(value.shape)}" for name, value in state.items()) or "nothing"
+        if extra := set(state) - set(self.state()):
+            raise ValueError(f"not of these options: {', '.join(sorted(extra))}; found: {told}")
         for bank in self.banks:
             patches, spread = state.get(f"{bank.name}.patches"), state.get(f"{bank.name}.spread")
             width = bank.patches.shape[1]
@@ -151,8 +153,6 @@ class PatchCoreMethod:
                     f"missing or of another shape, found: {told}"
                 )
             bank.patches, bank.spread = (value.float().to(self.compute.device) for value in (patches, spread))
-        if len(state) != 2 * len(self.banks):
-            raise ValueError(f"{', '.join(bank.name for bank in self.banks)} alone were expected, found: {told}")
 
     def _remember(self, bank: Bank, patches: Tensor, owner: Tensor) -> None:
         """Choose among the patches [P,F] of the parts `owner` [P]."""
