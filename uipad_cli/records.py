@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # this module is imported by the command line, which must sta
 GOOD = "good"
 UNLABELLED = "unlabelled"
 
-GeometryKind = Literal["xyz", "depth", "height"]
+GeometryKind = Literal["xyz", "depth", "z", "height"]
 Modality = Literal["rgb", "geometry"]
 Missing = Literal["rgb", "depth"]
 
@@ -32,8 +32,10 @@ KNOWN: Mapping[Missing, Modality] = {"depth": "rgb", "rgb": "geometry"}  # what 
 class Item:
     """One pair of files on disk, raw or prepared.
 
-    `geometry_kind` says what `geometry` holds: organised points (xyz), a depth image (depth), or a prepared
-    height map (height), in which case `valid` is the mask of measured pixels.
+    `geometry_kind` says what `geometry` holds: points (xyz), a depth image (depth), points of which only z may be
+    trusted (z), or a prepared height map (height), in which case `valid` is the mask of measured pixels.
+    lights: other colour images of the same scan, by name; depth_range: the metres of the smallest and the largest
+    16-bit count of its depth image; camera: fx, fy, cx, cy in pixels, where the data set documents them.
     """
 
     category: str
@@ -45,6 +47,9 @@ class Item:
     geometry_kind: GeometryKind
     mask: Path | None = None
     valid: Path | None = None
+    lights: tuple[tuple[str, Path], ...] = ()
+    depth_range: tuple[float, float] | None = None
+    camera: tuple[float, float, float, float] | None = None
 
     @property
     def name(self) -> str:
