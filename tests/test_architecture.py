@@ -25,7 +25,8 @@ ALLOWED = {
     "methods": {"errors", "records", "core"},
     "report": {"errors", "records", "render"},
     "engine": {"errors", "records", "render", "core", "metrics", "console", "config", "data", "methods", "report"},
-    "cli": {"errors", "console", "config", "methods", "data"},
+    "options": set(),
+    "cli": {"errors", "console", "config", "options", "methods", "data"},
     "__main__": {"cli"},
     "__init__": set(),
 }

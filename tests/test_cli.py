@@ -13,6 +13,7 @@ import pytest
 
 from uipad_cli.cli import main
 from uipad_cli.data import files, scenes
+from uipad_cli.data.scans import read_file
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ def test_bad_geometry_is_a_short_data_error(capsys, world, pair, tmp_path, kind,
 
 
 def test_a_few_nan_and_infinite_points_are_missing_points_and_not_an_error(capsys, world, pair, tmp_path):
-    xyz = files.read_xyz(pair[1]).copy()
+    xyz = read_file(pair[1], "xyz").copy()
     xyz[10:14, 10:14] = np.nan
     xyz[20:24, 20:24] = np.inf
     files.write_tiff(tmp_path / "a.tiff", xyz)

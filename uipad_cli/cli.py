@@ -7,11 +7,12 @@ import sys
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from uipad_cli import __version__, console
+from uipad_cli import options as opt
 from uipad_cli.errors import EXIT_ANOMALOUS, Terminated
 
 app = typer.Typer(
@@ -21,15 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto scores in fp32.")]
-OwnDevice = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]  # over the files'
-OwnPrecision = Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, dotted, over every file; repeatable.")]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, and nothing else there.")]
-Missing = Annotated[Literal["rgb", "depth"] | None, typer.Option(help="Judge without this file of a pair.")]
-Categories = Annotated[list[str] | None, typer.Option("--category", help="Only this category; repeatable.")]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,24 +63,33 @@ def root(
 
 @app.command()
 def prepare(
-    src: Annotated[Path, typer.Argument(help="Folder of the raw data set.")],
-    dst: Annotated[Path, typer.Argument(help="Folder for the prepared copy; never the source itself.")],
-    dataset: Annotated[str, typer.Option(help="Format of SRC: auto, or a name such as mvtec3d.")] = "auto",
-    category: Categories = None,
-    workers: Annotated[int, typer.Option(min=0, help="Parallel processes; 0 takes every core.")] = 0,
-    plane: Annotated[str, typer.Option(help="Background plane: border, open3d, or none.")] = "border",
-    unit: Annotated[float, typer.Option(min=1e-9, help="Metres per count of integer depth images.")] = 0.001,
-    focal: Annotated[float | None, typer.Option(min=1.0, help="Focal length of depth images in pixels.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for every pair.")] = False,
-    json: Json = False,
+    src: opt.Source,
+    dst: opt.Destination,
+    dataset: opt.Dataset = "auto",
+    category: opt.Categories = None,
+    check: opt.Check = False,
+    unit: opt.Unit = "auto",
+    missing: opt.Sentinel = "auto",
+    intrinsics: opt.Camera = None,
+    axis: opt.Axis = "auto",
+    pitch: opt.Pitch = None,
+    light: opt.Light = None,
+    longest: opt.Longest = None,
+    plane: opt.BackgroundPlane = "border",
+    workers: opt.Workers = 0,
+    verbose: opt.Verbose = False,
+    json: opt.Json = False,
 ) -> None:
-    """Turn raw pairs into a prepared copy: colour, height above the background plane, validity, ground truth."""
+    """Raw pairs → a prepared copy: colour, height above the background, ground truth; tells what SRC is made of."""
     from uipad_cli.engine import prepare as engine
+    from uipad_cli.engine.sensing import settings
 
+    told = settings(plane=plane, unit=unit, missing=missing, intrinsics=intrinsics, axis=axis, pitch=pitch,
+                    light=light, longest=longest)  # fmt: skip
     with console.progress(every=verbose) as report:
-        settings = engine.settings(plane=plane, unit=unit, focal=focal)
         summary = engine.prepare(
-            src, dst, dataset=dataset, categories=category or (), preparation=settings, workers=workers, report=report
+            src, dst, dataset=dataset, categories=category or (), preparation=told, workers=workers, check=check,
+            report=report,
         )  # fmt: skip
     console.table(f"prepared {dst}", *summary.rows())
     if json:
@@ -105,19 +106,20 @@ def train(
     backbone: Annotated[str | None, typer.Option(help="tiny, dinov2-base (default), any timm ViT, gabor.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Backbone weights: .safetensors, or a plain .pth.")] = None,
     config: Annotated[list[Path] | None, typer.Option("--config", help="YAML file; later ones win.")] = None,
-    set_: Settings = None,
+    set_: opt.Settings = None,
+    framing: opt.Framed = None,
     shots: Annotated[int | None, typer.Option(min=1, help="Learn from so many good pairs, drawn by seed.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default 0.")] = None,
-    device: OwnDevice = None,
-    precision: OwnPrecision = None,
+    device: opt.OwnDevice = None,
+    precision: opt.OwnPrecision = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")] = False,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Learn what good parts look like."""
     from uipad_cli.config import merge
     from uipad_cli.engine import train as engine
 
-    flags = {"method": method, "backbone": backbone, "shots": shots, "seed": seed}
+    flags = {"method": method, "backbone": backbone, "framing": framing, "shots": shots, "seed": seed}
     merged = merge(config or [], set_ or [], {**flags, "device": device, "precision": precision})
     with console.progress() as report:
         summary = engine.train(
@@ -133,10 +135,10 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run, or a folder of runs (one per category).")],
     data: Annotated[Path, typer.Argument(help="Prepared or raw data set with a test split.")],
     out: Annotated[Path | None, typer.Option(help="Folder for figures and pictures; default RUN/eval.")] = None,
-    missing: Missing = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    json: Json = False,
+    missing: opt.Missing = None,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
+    json: opt.Json = False,
 ) -> None:
     """Measure a run on the test split: image and pixel figures, per defect type, with contact sheets."""
     from uipad_cli.engine import evaluate as engine
@@ -152,19 +154,17 @@ def evaluate(
 
 @app.command()
 def infer(
-    rgb: Annotated[
-        Path, typer.Argument(metavar="RGB|FOLDER", help="Colour image, or folder of pairs; or the file there is.")
-    ],
+    rgb: opt.RgbOrFolder,
     model: Annotated[Path, typer.Option(help="Folder of a finished run.")],
     depth: Annotated[Path | None, typer.Argument(help="Depth image or organised xyz of the same part.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for maps and heat maps.")] = Path("uipad-results"),
     threshold: Annotated[float | None, typer.Option(help="Alarm above this score, not the run's own.")] = None,
-    unit: Annotated[float | None, typer.Option(min=1e-9, help="Metres per count of integer depths.")] = None,
-    missing: Missing = None,
+    unit: Annotated[str | None, typer.Option(help="Of the geometry: m, mm, 1/5000, ...; default as prepared.")] = None,
+    missing: opt.Missing = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 when a part is anomalous.")] = False,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    json: Json = False,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
+    json: opt.Json = False,
 ) -> None:
     """Judge one pair, or every pair of a folder: score, verdict, anomaly map and heat map."""
     from uipad_cli.engine import infer as engine
@@ -184,8 +184,8 @@ def heatmap(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("uipad-heatmaps"),
     rgb: Annotated[Path | None, typer.Option(help="Colour image below the map (with MAP.tiff).")] = None,
     prototypes: Annotated[bool, typer.Option("--prototypes", help="Also show which places each owns.")] = False,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
 ) -> None:
     """Draw heat maps: of a whole test split, or of one map that `infer` wrote."""
     from uipad_cli.engine import heatmap as engine
@@ -199,10 +199,10 @@ def heatmap(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, runs and the page.")] = Path("uipad-demo"),
-    category: Categories = None,
+    category: opt.Categories = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes and of training.")] = 0,
-    device: Device = "auto",
-    json: Json = False,
+    device: opt.Device = "auto",
+    json: opt.Json = False,
 ) -> None:
     """Built-in scenes → train → eval → heat maps → a page to open. Needs no download."""
     from uipad_cli.engine import demo as engine
@@ -222,10 +222,10 @@ def pretrain(
     images: Annotated[Path | None, typer.Option(help="Unlabelled images or pairs for half of the lessons.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")] = False,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Train the backbone `tiny` from scratch, on made-up parts and, if you like, your own images."""
     from uipad_cli.engine import pretrain as engine
@@ -243,12 +243,12 @@ def backbones(
     data: Annotated[Path, typer.Argument(help="Folder that `uipad prepare` made.")],
     backbone: Annotated[list[str] | None, typer.Option(help="Only this one; repeatable; default built in.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights for one more row, tiny with this file.")] = None,
-    category: Categories = None,
+    category: opt.Categories = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, dotted, as in train; repeatable.")] = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder for the table and pictures of features.")] = None,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Compare backbones: PatchCore on the features of each, on both images and on each alone; nothing is trained."""
     from uipad_cli.config import merge
@@ -269,13 +269,13 @@ def ablate(
     data: Annotated[Path, typer.Argument(help="Folder that `uipad prepare` made.")],
     config: Annotated[list[Path], typer.Option("--config", help="YAML file of a row, or a folder; repeatable.")],
     out: Annotated[Path, typer.Option(help="Folder for the table and a record of every run; run again to go on.")],
-    set_: Settings = None,
-    category: Categories = None,
+    set_: opt.Settings = None,
+    category: opt.Categories = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each row on each category: seeds 0, 1, 2.")] = 3,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the folder of each run.")] = False,
-    device: OwnDevice = None,
-    precision: OwnPrecision = None,
-    json: Json = False,
+    device: opt.OwnDevice = None,
+    precision: opt.OwnPrecision = None,
+    json: opt.Json = False,
 ) -> None:
     """Train and judge a list of configurations over several seeds; one row for each, named after its file."""
     from uipad_cli.engine import ablate as engine
@@ -289,7 +289,7 @@ def ablate(
 
 
 @app.command()
-def doctor(json: Json = False) -> None:
+def doctor(json: opt.Json = False) -> None:
     """What would fail on this machine, and how to mend it: versions, device, precision, weights, disk."""
     from uipad_cli.engine import doctor as engine
 

@@ -75,3 +75,43 @@ def test_real_colour_and_depth(shared: Path) -> None:
     sample = load_sample(items[0], Preparation(plane="none"))
     assert sample.height.min() == pytest.approx(-2.702)
     assert sample.valid.mean() == pytest.approx(0.87, abs=0.01)
+
+
+def test_splits_without_defect_folders(tmp_path: Path, write_pair: WritePair) -> None:
+    root = tmp_path / "nuts"
+    for stem in ("0", "1"):
+        write_pair(root / "train", stem, size=24)
+    write_pair(root / "val", "0", size=24)
+    write_pair(root / "test", "good", size=24)
+    write_pair(root / "test", "bad", size=24, mask=True)
+    files.write_png(root / "test" / "gt" / "good.png", np.zeros((24, 24), np.uint8))
+    assert dataset_name(root) == "folder"
+    assert [item.name for item in folder.scan(root, "nuts", "train")] == ["nuts/train/good/0", "nuts/train/good/1"]
+    assert [item.name for item in folder.scan(root, "nuts", "validation")] == ["nuts/validation/good/0"]
+    assert [item.name for item in folder.scan(root, "nuts", "test")] == ["nuts/test/defect/bad", "nuts/test/good/good"]
+    assert folder.categories(tmp_path) == ["nuts"]
+    assert len(folder.scan(tmp_path, "nuts", "train")) == 2
+
+
+def test_a_test_split_without_masks_has_no_labels(tmp_path: Path, write_pair: WritePair) -> None:
+    write_pair(tmp_path / "train", "0", size=24)
+    write_pair(tmp_path / "test", "0", size=24)
+    (item,) = folder.scan(tmp_path, tmp_path.name, "test")
+    assert item.defect == "unlabelled"
+
+
+def test_a_cloud_folder(tmp_path: Path, write_pair: WritePair) -> None:
+    write_pair(tmp_path, "0", size=24)
+    (tmp_path / "xyz").rename(tmp_path / "cloud")
+    (item,) = folder.scan(tmp_path, tmp_path.name, "test")
+    assert item.geometry_kind == "xyz"
+
+
+def test_a_pair_given_by_hand(tmp_path: Path, write_pair: WritePair) -> None:
+    write_pair(tmp_path, "0", size=24)
+    item = folder.pair(tmp_path / "rgb" / "0.png", tmp_path / "xyz" / "0.tiff")
+    assert (item.geometry_kind, item.defect, item.stem) == ("xyz", "unlabelled", "0")
+    with pytest.raises(DataError, match="no such file"):
+        folder.pair(tmp_path / "rgb" / "0.png", tmp_path / "absent.tiff")
+    np.save(tmp_path / "d.npy", np.ones((9, 9), np.uint16))
+    assert folder.pair(tmp_path / "rgb" / "0.png", tmp_path / "d.npy").geometry_kind == "depth"

@@ -13,7 +13,6 @@ from uipad_cli.data import files
 from uipad_cli.data.geometry import (
     HeightScale,
     Preparation,
-    backproject,
     foreground,
     height_scale,
     measured,
@@ -22,6 +21,8 @@ from uipad_cli.data.geometry import (
 )
 from uipad_cli.data.holes import fill_holes
 from uipad_cli.data.plane import border, fit_plane, height_above
+from uipad_cli.data.scans import backproject, read_file
+from uipad_cli.data.sensor import Intrinsics, Sensor
 from uipad_cli.errors import DataError, ResourceError
 
 Block = Callable[..., Any]
@@ -133,7 +134,7 @@ class TestHoles:
 
     def test_shadows_of_real_parts_stay_near_the_background(self, cable_gland: Path) -> None:
         folder = cable_gland / "cable_gland" / "train" / "good"
-        xyz = files.read_xyz(folder / "xyz" / "000.tiff")
+        xyz = read_file(folder / "xyz" / "000.tiff", "xyz")
         dark = files.read_rgb(folder / "rgb" / "000.png").max(axis=2) < 20
         prepared = prepare_geometry(xyz, Preparation())
         shadow = ~prepared.valid & dark
@@ -180,7 +181,7 @@ class TestPrepareGeometry:
 
     def test_real_parts_agree(self, cable_gland: Path) -> None:
         paths = sorted(cable_gland.glob("cable_gland/*/*/xyz/*.tiff"))[::9]
-        facts = [prepare_geometry(files.read_xyz(path), Preparation()).facts for path in paths]
+        facts = [prepare_geometry(read_file(path, "xyz"), Preparation()).facts for path in paths]
         tilts = [one.plane_tilt_degrees for one in facts]
         assert max(tilts) - min(tilts) < 1.5
         assert all(0.30 < one.missing_share < 0.47 for one in facts)
@@ -191,10 +192,14 @@ class TestPrepareGeometry:
     @pytest.mark.parametrize("focal", [525.0, None])
     def test_real_depth_image_of_a_table(self, shared: Path, focal: float | None) -> None:
         path = shared / "pcl_organised" / "grabber" / "frame_20121214T142255.814212_depth.tiff"
-        xyz = backproject(files.read_depth(path, unit=0.001), focal)
+        xyz = read_file(path, "depth", Sensor(camera=camera(focal)))
         facts = prepare_geometry(xyz, Preparation()).facts
         assert facts.plane_tilt_degrees == pytest.approx(43.8, abs=0.5 if focal else 8)
         assert facts.plane_noise_m < 0.004
+
+
+def camera(focal: float | None) -> Intrinsics | None:
+    return None if focal is None else Intrinsics(fx=focal, fy=focal)
 
 
 class TestBackproject:
@@ -202,22 +207,22 @@ class TestBackproject:
         row, column = np.mgrid[:40, :50]
         depth = (1 / (1 + 0.002 * row + 0.001 * column)).astype(np.float32)  # inverse depth of a plane is linear
         for focal in (60.0, None):
-            xyz = backproject(depth, focal)
+            xyz = backproject(depth, camera(focal))
             plane = fit_plane(xyz, measured(xyz))
             assert np.abs(height_above(plane, xyz, measured(xyz))).max() < 1e-5
 
     def test_missing_stays_missing_and_scale_is_right(self) -> None:
         depth = np.full((5, 7), 2.0, np.float32)
         depth[1, 1] = 0
-        xyz = backproject(depth, 100.0)
+        xyz = backproject(depth, camera(100.0))
         assert not xyz[1, 1].any()
         np.testing.assert_allclose(xyz[2, 3], [0, 0, 2], atol=1e-7)
         np.testing.assert_allclose(xyz[4, 6], [0.06, 0.04, 2], atol=1e-7)
 
     def test_real_points_return(self, shared: Path) -> None:
-        xyz = files.read_xyz(shared / "open3d_rgbd" / "maps" / "vertex_map.npy")
+        xyz = read_file(shared / "open3d_rgbd" / "maps" / "vertex_map.npy", "xyz")
         here = measured(xyz)
-        again = backproject(xyz[..., 2], 525.0)
+        again = backproject(xyz[..., 2], camera(525.0))
         np.testing.assert_allclose(again[here], xyz[here], atol=1e-5)
 
 
@@ -239,6 +244,7 @@ class TestScale:
     def test_settings_are_checked(self) -> None:
         with pytest.raises(ValidationError):
             HeightScale(low=1, high=1)
-        for wrong in ({"unit": 0}, {"unit": float("nan")}, {"focal": -1}, {"plane": "floor"}, {"colour": 1}):
+        sensors = ({"unit": 0}, {"unit": float("nan")}, {"camera": {"fx": -1, "fy": 1}}, {"axis": "down"})
+        for wrong in (*({"sensor": one} for one in sensors), {"plane": "floor"}, {"colour": 1}, {"longest": 3}):
             with pytest.raises(ValidationError):
                 Preparation.model_validate(wrong)

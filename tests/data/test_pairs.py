@@ -10,14 +10,17 @@ import pytest
 import torch
 
 from uipad_cli.data import files, mvtec3d
-from uipad_cli.data.framing import Framing, frame
-from uipad_cli.data.geometry import HeightScale, Preparation, backproject, scale_height
+from uipad_cli.data.framing import Framing, frames
+from uipad_cli.data.geometry import HeightScale, Preparation, scale_height
 from uipad_cli.data.pairs import Pairs, load_mask, load_sample, to_batch
 from uipad_cli.data.procedural import sensors
 from uipad_cli.data.procedural.design import Dice, Surroundings
 from uipad_cli.data.procedural.drawing import Maps
 from uipad_cli.data.procedural.sensors import Sensor
 from uipad_cli.data.relief import GeometryImage
+from uipad_cli.data.scans import read_file
+from uipad_cli.data.sensor import Intrinsics
+from uipad_cli.data.sensor import Sensor as Sensing
 from uipad_cli.errors import DataError
 from uipad_cli.records import Item, Sample
 
@@ -59,13 +62,15 @@ class TestLoadSample:
         np.testing.assert_array_equal(raw.rgb, again.rgb)
 
     def test_depth_goes_through_the_camera(self, items: list[Item], tmp_path: Path) -> None:
-        depth = (files.read_xyz(items[0].geometry)[..., 2] * 10_000).round().astype(np.uint16)
+        depth = (read_file(items[0].geometry, "xyz")[..., 2] * 10_000).round().astype(np.uint16)
         np.save(tmp_path / "depth.npy", depth)
         item = replace(items[0], geometry=tmp_path / "depth.npy", geometry_kind="depth")
-        preparation = Preparation(unit=0.0001, focal=400.0, plane="none")
-        sample = load_sample(item, preparation)
-        xyz = backproject(files.read_depth(tmp_path / "depth.npy", unit=0.0001), 400.0)
+        sensor = Sensing(unit=0.0001, camera=Intrinsics(fx=400, fy=400))
+        sample = load_sample(item, Preparation(sensor=sensor, plane="none"))
+        xyz = read_file(tmp_path / "depth.npy", "depth", sensor)
         np.testing.assert_array_equal(sample.height[sample.valid], -xyz[..., 2][sample.valid])
+        np.testing.assert_allclose(xyz[..., 2], depth * 1e-4, rtol=1e-6)
+        np.testing.assert_allclose(xyz[10, 50, 0], xyz[10, 50, 2] * (50 - 31.5) / 400, rtol=1e-5)
 
     def test_sizes_that_differ_name_both_files(self, items: list[Item], tmp_path: Path) -> None:
         files.write_png(tmp_path / "small.png", np.zeros((30, 40, 3), np.uint8))
@@ -75,7 +80,7 @@ class TestLoadSample:
             assert part in caught.value.message
 
     def test_a_plane_that_cannot_be_fitted_names_the_file(self, items: list[Item], tmp_path: Path) -> None:
-        xyz = files.read_xyz(items[0].geometry)
+        xyz = read_file(items[0].geometry, "xyz")
         xyz[:11], xyz[-11:], xyz[:, :11], xyz[:, -11:] = 0, 0, 0, 0
         files.write_tiff(tmp_path / "cut.tiff", xyz)
         item = replace(items[0], geometry=tmp_path / "cut.tiff")
@@ -140,7 +145,7 @@ class TestBatches:
         samples = [load_sample(item, Preparation()) for item in items[:2]]
         seen = to_batch(samples, FRAMING, SCALE, "height").geometry
         for sample, image in zip(samples, seen, strict=True):
-            scaled = scale_height(frame(sample.height, FRAMING), SCALE)
+            scaled = scale_height(frames(sample.height, FRAMING)[0], SCALE)
             np.testing.assert_array_equal(image, np.stack([scaled] * 3))
         assert seen.max() == pytest.approx(0.75, abs=0.05)
 
@@ -149,7 +154,7 @@ class TestBatches:
         self, items: list[Item], kind: GeometryImage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         samples = [load_sample(item, Preparation()) for item in items[:2]]
-        scaled = torch.from_numpy(np.stack([scale_height(frame(one.height, FRAMING), SCALE) for one in samples]))
+        scaled = torch.from_numpy(np.stack([scale_height(frames(one.height, FRAMING)[0], SCALE) for one in samples]))
         monkeypatch.setattr(sensors, "scan", lambda *_: scaled)
         flat = Maps(*[torch.zeros_like(scaled)] * 9)
         sensor = Sensor(Dice(torch.Generator().manual_seed(0)), kind, cast("Surroundings", None), torch.ones(2))

@@ -17,6 +17,7 @@ GEOMETRY = {
     "foreground_share": 0.15,
     "height_min": -0.002,
     "height_max": 0.04,
+    "pitch_m": 0.0003,
 }
 
 
@@ -24,7 +25,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
     pair = {"key": "ab", "height": 400, "width": 300, "mask": False, "geometry": GEOMETRY}
     return {
         "format": "uipad-prepared",
-        "version": 1,
+        "version": prepared.VERSION,
         "uipad": "0",
         "preparation": {"plane": "none"},
         "categories": {
@@ -87,7 +88,7 @@ def test_names_stay_inside_the_folder(tmp_path: Path, name: str) -> None:
     ("content", "reason"),
     [
         ('{"format": "uipad-prepared"', "not valid JSON"),
-        (manifest(version=2), "version"),
+        (manifest(version=1), "version"),
         (manifest(extra=1), "extra"),
         (manifest(preparation={"plane": "floor"}), "preparation.plane"),
         ([], "manifest"),

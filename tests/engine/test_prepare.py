@@ -14,7 +14,9 @@ from uipad_cli.data import dataset_name, files, mvtec3d, prepared
 from uipad_cli.data.files import Mask
 from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.pairs import load_mask, load_sample
-from uipad_cli.engine.prepare import PrepareSummary, prepare, settings
+from uipad_cli.engine.prepare import prepare
+from uipad_cli.engine.prepare_summary import PrepareSummary
+from uipad_cli.engine.sensing import settings
 from uipad_cli.errors import DataError, PartialError, ResourceError, UsageError
 from uipad_cli.records import Progress
 
@@ -109,7 +111,10 @@ class TestResult:
 
     def test_progress_tells_of_every_pair(self, raw: Path, tmp_path: Path) -> None:
         seen: list[Progress] = []
-        run(raw, tmp_path / "out", report=seen.append)
+        summary = run(raw, tmp_path / "out", report=seen.append)
+        told = [one.note for one in seen if one.task == "note"]
+        assert told == [f"mvtec3d: {finding}" for finding in summary.findings]
+        seen = [one for one in seen if one.task != "note"]
         assert [(one.task, one.done, one.total) for one in seen] == [("prepare", k + 1, 6) for k in range(6)]
         assert "nut/train/good/000" in seen[0].note
         assert "% missing, tilt 16." in seen[0].note
@@ -307,7 +312,7 @@ class TestTrouble:
         with pytest.raises(UsageError, match="--plane floor"):
             settings(plane="floor")
         with pytest.raises(UsageError, match="--unit"):
-            settings(unit=0)
+            settings(unit="0")
 
     def test_a_full_disk_stops_the_run_and_keeps_what_is_done(
         self, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

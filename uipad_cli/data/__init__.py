@@ -11,16 +11,19 @@ from typing import Protocol, cast
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.records import Item
 
-DATASETS: dict[str, str] = {
-    "mvtec3d": "uipad_cli.data.mvtec3d",
+DATASETS: dict[str, str] = {  # the first that recognises a folder reads it
     "prepared": "uipad_cli.data.prepared",
+    "table": "uipad_cli.data.table",
+    "eyecandies": "uipad_cli.data.eyecandies",
+    "realiad_d3": "uipad_cli.data.realiad_d3",
+    "mvtec3d": "uipad_cli.data.mvtec3d",
     "folder": "uipad_cli.data.folder",
 }
 SPLITS = ("train", "validation", "test")
 
 
 class Dataset(Protocol):
-    """What the module of a dataset format offers."""
+    """What the module of a dataset format offers; DOCUMENTED may hold what it documents of its sensor (`Sensor`)."""
 
     def recognise(self, root: Path) -> bool:
         """True where `root` has this format; reads names, not pictures."""
@@ -42,7 +45,7 @@ def dataset_name(root: Path, name: str = "auto") -> str:
     """
     if name not in ("auto", *DATASETS):
         raise UsageError(f"unknown dataset format {name!r}{_nearest(name, DATASETS)}", _choices(("auto", *DATASETS)))
-    if not root.is_dir():
+    if not root.exists():
         raise DataError(f"{root}: no such folder", "check the path")
     for known in DATASETS if name == "auto" else (name,):
         if _module(known).recognise(root):
@@ -50,7 +53,8 @@ def dataset_name(root: Path, name: str = "auto") -> str:
     wanted = "any known dataset" if name == "auto" else f"the format {name}"
     raise DataError(
         f"{root}: does not look like {wanted}",
-        "expected CATEGORY/train/good/{rgb,xyz}, a folder with rgb/ and xyz/ or depth/, or one made by uipad prepare",
+        "expected CATEGORY/train/good/{rgb,xyz}, a folder with rgb/ and xyz/, depth/ or cloud/, a table of pairs"
+        " (pairs.csv, pairs.jsonl), or one made by uipad prepare",
     )
 
 
@@ -59,11 +63,22 @@ def open_dataset(root: Path, name: str = "auto") -> Dataset:
     return _module(dataset_name(root, name))
 
 
+def documented(name: str) -> dict[str, object]:
+    """What the format `name` documents of its sensor, by the names of `Sensor`."""
+    return dict(getattr(_module(name), "DOCUMENTED", {}))
+
+
 def choose_category(names: Iterable[str], wanted: str) -> str:
-    """`wanted`, if it is one of `names`. Raises DataError that suggests the nearest name and lists all."""
+    """The one of `names` that is `wanted`; where none is, - and _ are alike, as papers and disks differ there.
+
+    Raises DataError that suggests the nearest name and lists all.
+    """
     known = list(names)
     if wanted in known:
         return wanted
+    alike = [name for name in known if name.replace("-", "_") == wanted.replace("-", "_")]
+    if len(alike) == 1:
+        return alike[0]
     raise DataError(f"no category {wanted!r}{_nearest(wanted, known)}", _choices(known))
 
 

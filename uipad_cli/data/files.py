@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import tifffile
 
 from uipad_cli.data.headers import Header, probe
-from uipad_cli.data.rasters import Raster, read_npy, read_tiff, tiff_header
+from uipad_cli.data.rasters import read_tiff, tiff_header
 from uipad_cli.errors import DataError, ResourceError
 
 BYTE_CAP = 512 * 1024 * 1024
@@ -28,14 +28,13 @@ TEMPORARY = ".uipad-*.tmp"  # what a killed writer leaves behind; may be deleted
 Colour = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-Kind = Literal["auto", "xyz", "depth"]
 
 
 # ---- readers ----------------------------------------------------------------------------------------------------
 
 
 def read_rgb(path: Path) -> Colour:
-    """Colour image -> uint8 [H0,W0,3], RGB order, from png, jpg, bmp or tif.
+    """Colour image -> uint8 [H0,W0,3], RGB order, from png, jpg, bmp, ppm, tif, or the colours of a pcd or ply.
 
     An orientation tag is not applied (the geometry would not follow), alpha is dropped, 16-bit colour is scaled to
     8 bit, one 8-bit channel is repeated three times (grey cameras). One 16-bit channel is refused: that is how depth
@@ -43,12 +42,14 @@ def read_rgb(path: Path) -> Colour:
     """
     data = read_bytes(path)
     header = _image_header(data, path)
+    if header.format in ("ply", "pcd"):
+        return _cloud_colours(data, path)
     if header.bits > 8 and header.channels == 1:
         raise DataError(
             f"{path}: a one-channel image of {header.bits} bits, which looks like depth, where colour is expected",
             "pass the colour image here; convert a grey image to 8 bits",
         )
-    image = _decode(data, path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = decode(data, path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
@@ -56,10 +57,12 @@ def read_mask(path: Path) -> Mask:
     """Defect mask -> bool [H0,W0]: True where any channel holds an id above 0. Raises DataError."""
     data = read_bytes(path)
     header = _image_header(data, path)
+    if header.format in ("ply", "pcd"):
+        raise DataError(f"{path}: points where a mask is expected", "save the mask as png")
     if header.format == "jpeg":
         raise DataError(f"{path}: a JPEG cannot hold a mask, its compression invents ids", "save the mask as png")
     flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION  # drops alpha, keeps 16 bits
-    image = _decode(data, path, flags)
+    image = decode(data, path, flags)
     return np.asarray(image.reshape(*image.shape[:2], -1).any(axis=2))
 
 
@@ -68,37 +71,11 @@ def read_valid(path: Path) -> Mask:
     return read_mask(path)
 
 
-def read_xyz(path: Path) -> Floats:
-    """Organised points -> float32 [H0,W0,3] metres from tif or npy; a missing point is (0,0,0). Raises DataError."""
-    return _as_xyz(_read_raster(path), path)
-
-
-def read_depth(path: Path, *, unit: float) -> Floats:
-    """Depth image -> float32 [H0,W0] metres, missing = 0, from 16-bit png, tif or npy.
-
-    Whole numbers are multiplied by `unit` (metres per count); floating point numbers are metres. Raises DataError.
-    """
-    return _as_depth(_read_raster(path), path, unit)
-
-
-def read_geometry(path: Path, *, unit: float, kind: Kind) -> tuple[Floats, Literal["xyz", "depth"]]:
-    """Either of the two above; kind "auto" tells them apart by the number of channels. Raises DataError."""
-    raster = _read_raster(path)
-    if kind == "xyz" or (kind == "auto" and raster.ndim == 3):
-        return _as_xyz(raster, path), "xyz"
-    return _as_depth(raster, path, unit), "depth"
-
-
-def geometry_kind(path: Path) -> Literal["xyz", "depth"]:
-    """What a geometry file holds, by its number of channels. Raises DataError."""
-    return "xyz" if _read_raster(path).ndim == 3 else "depth"
-
-
 def read_map(path: Path) -> tuple[Floats, dict[str, Any]]:
     """Float tiff of one channel -> float32 [H0,W0] (NaN kept) and the facts stored with it. Raises DataError."""
     raster, description = read_tiff(read_bytes(path), path)
     if raster.ndim != 2 or raster.dtype.kind != "f":
-        raise DataError(f"{path}: {_describe(raster)} where a float map of one channel is expected")
+        raise DataError(f"{path}: {describe(raster)} where a float map of one channel is expected")
     try:
         info = json.loads(description)
     except (ValueError, RecursionError):
@@ -175,7 +152,7 @@ def write_tiff(path: Path, array: npt.NDArray[Any], info: Mapping[str, Any] | No
     Raises ResourceError.
     """
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise ValueError(f"a float tiff is written from [H,W] or [H,W,3], not {_describe(array)}")
+        raise ValueError(f"a float tiff is written from [H,W] or [H,W,3], not {describe(array)}")
     buffer = BytesIO()
     tifffile.imwrite(
         buffer,
@@ -201,7 +178,7 @@ def _image_header(data: bytes, path: Path) -> Header:
     header = probe(data, path)
     if header.format == "tiff":
         header = tiff_header(data, path)
-    if header.format == "npy" or header.bits > 16:
+    if header.format in ("npy", "npz", "exr") or header.bits > 16:
         raise DataError(
             f"{path}: holds numbers ({header.format}), which looks like geometry, where an image is expected",
             "pass the colour image or mask here, and the xyz or depth file as geometry",
@@ -209,7 +186,17 @@ def _image_header(data: bytes, path: Path) -> Header:
     return header
 
 
-def _decode(data: bytes, path: Path, flags: int) -> npt.NDArray[Any]:
+def _cloud_colours(data: bytes, path: Path) -> Colour:
+    from uipad_cli.data.clouds import cloud_colours  # on demand: few have colour there alone
+
+    colours = cloud_colours(data, path)
+    if colours is None:
+        raise DataError(f"{path}: points without colours in rows and columns", "pass the colour image here")
+    return colours
+
+
+def decode(data: bytes, path: Path, flags: int) -> npt.NDArray[Any]:
+    """An image by cv2, after its header was looked at. Raises DataError."""
     reason = "the picture cannot be decoded"
     image = None
     try:
@@ -221,62 +208,18 @@ def _decode(data: bytes, path: Path, flags: int) -> npt.NDArray[Any]:
     return image
 
 
-def _read_raster(path: Path) -> Raster:
-    """The array of a geometry file as it lies on disk: [H0,W0] or [H0,W0,3]."""
-    data = read_bytes(path)
-    header = probe(data, path)
-    if header.format == "tiff":
-        return read_tiff(data, path)[0]
-    if header.format == "npy":
-        return read_npy(data, path)
-    if header.format != "png" or header.bits != 16 or header.channels != 1:
-        colour = "colour" if header.channels > 2 else "grey"
-        raise DataError(
-            f"{path}: an {header.bits}-bit {colour} {header.format} image where xyz or depth is expected",
-            "pass organised xyz (tif, npy) or depth (16-bit one-channel png, tif, npy); colour goes in as colour",
-        )
-    return _decode(data, path, cv2.IMREAD_UNCHANGED)
-
-
-def _as_xyz(raster: Raster, path: Path) -> Floats:
-    if raster.ndim != 3 or raster.dtype.kind != "f":
-        raise DataError(
-            f"{path}: {_describe(raster)} where organised xyz is expected (three float channels in metres)",
-            "pass the xyz file, or say that this is a depth image",
-        )
-    with np.errstate(over="ignore", invalid="ignore"):
-        xyz = raster.astype(np.float32)
-    xyz[~np.isfinite(xyz).all(axis=2)] = 0
-    if not (xyz[..., 2] > 0).any():
-        raise DataError(f"{path}: every point is missing (no finite point with z > 0)", "scan the part again")
-    return xyz
-
-
-def _as_depth(raster: Raster, path: Path, unit: float) -> Floats:
-    if raster.ndim != 2 or raster.dtype.kind not in "iuf" or raster.dtype.itemsize == 1:
-        raise DataError(
-            f"{path}: {_describe(raster)} where a depth image is expected (one channel, 16 bits or floats)",
-            "pass the depth file, or say that this is an xyz file",
-        )
-    with np.errstate(over="ignore", invalid="ignore"):
-        depth = raster.astype(np.float32) if raster.dtype.kind == "f" else (raster * unit).astype(np.float32)
-    depth[~(np.isfinite(depth) & (depth > 0))] = 0
-    if not depth.any():
-        raise DataError(f"{path}: every pixel is missing (no finite depth above 0)", "scan the part again")
-    return depth
-
-
 def _encode(suffix: str, array: npt.NDArray[np.uint8], settings: Sequence[int]) -> bytes:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise ValueError(f"a {suffix} is written from uint8 [H,W] or [H,W,3], not {_describe(array)}")
+        raise ValueError(f"a {suffix} is written from uint8 [H,W] or [H,W,3], not {describe(array)}")
     image = array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
     done, code = cv2.imencode(suffix, image, settings)
     if not done:
-        raise ValueError(f"the {suffix} encoder refused {_describe(array)}")
+        raise ValueError(f"the {suffix} encoder refused {describe(array)}")
     return code.tobytes()
 
 
-def _describe(array: npt.NDArray[Any]) -> str:
+def describe(array: npt.NDArray[Any]) -> str:
+    """Type and shape of an array, for messages."""
     return f"{array.dtype} [{','.join(map(str, array.shape))}]"
 
 

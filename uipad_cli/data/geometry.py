@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from uipad_cli.data.holes import fill_holes
 from uipad_cli.data.plane import border, fit_plane, height_above
+from uipad_cli.data.sensor import Sensor
 from uipad_cli.errors import DataError
 
 Floats = npt.NDArray[np.float32]
@@ -26,15 +27,16 @@ class Preparation(BaseModel):
     """How geometry becomes height.
 
     plane: what is taken as height 0: a plane through the image border, the same found by open3d as peer methods do,
-    or none (height = -z). unit: metres per count of integer depth images. focal: pixels, for depth images; without
-    it max(H0,W0), which keeps planes planes but makes tilt approximate.
+    or none (height = -z). sensor: what its numbers mean. light: the colour image to take where there are several.
+    longest: pixels; pairs whose longer side is longer are scaled down to it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     plane: Literal["border", "open3d", "none"] = "border"
-    unit: float = Field(default=0.001, gt=0, allow_inf_nan=False)
-    focal: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    sensor: Sensor = Sensor()
+    light: str | None = None
+    longest: int | None = Field(default=None, ge=64)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
 
@@ -58,7 +60,7 @@ class GeometryFacts:
     """What a person wants to know about one scan; shares of all pixels, heights over measured pixels in metres.
 
     Tilt is the angle between plane and image plane; noise the robust distance of border points from the plane.
-    Both are 0 where no plane is fitted.
+    Both are 0 where no plane is fitted. Pitch is the median distance of points that are neighbours in a row.
     """
 
     missing_share: float
@@ -67,6 +69,7 @@ class GeometryFacts:
     foreground_share: float
     height_min: float
     height_max: float
+    pitch_m: float
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,6 @@ class Prepared:
     height: Floats
     valid: Mask
     facts: GeometryFacts
-
-
-def backproject(depth: Floats, focal: float | None) -> Floats:
-    """Depth [H0,W0] in metres -> xyz [H0,W0,3] of a pinhole camera that looks at the middle; missing stays (0,0,0)."""
-    height, width = depth.shape
-    pixels = max(height, width) if focal is None else focal
-    slope_y = (np.arange(height, dtype=np.float64) - (height - 1) / 2) / pixels
-    slope_x = (np.arange(width, dtype=np.float64) - (width - 1) / 2) / pixels
-    return np.stack([depth * slope_x[None, :], depth * slope_y[:, None], depth], axis=-1).astype(np.float32)
 
 
 def measured(xyz: Floats) -> Mask:
@@ -114,8 +108,32 @@ def prepare_geometry(xyz: Floats, preparation: Preparation) -> Prepared:
         foreground_share=float(foreground(height, valid, preparation).mean()),
         height_min=float(raw[valid].min()),
         height_max=float(raw[valid].max()),
+        pitch_m=pitch(xyz, valid),
     )
     return Prepared(height, valid, facts)
+
+
+def pitch(xyz: Floats, valid: Mask) -> float:
+    """Median distance in metres of measured points [H0,W0,3] that are neighbours in a row; 0 where there are none."""
+    both = valid[:, 1:] & valid[:, :-1]
+    steps = (xyz[:, 1:] - xyz[:, :-1])[both]
+    return float(np.median(np.sqrt((steps.astype(np.float64) ** 2).sum(axis=1)))) if len(steps) else 0.0
+
+
+def normals(xyz: Floats, valid: Mask) -> Floats:
+    """Unit normals [H0,W0,3] float32 of measured points [H0,W0,3], facing the sensor at the origin.
+
+    From the two neighbours in the row and in the column; (0,0,0) where one of the four was not measured.
+    """
+    found = np.zeros_like(xyz, dtype=np.float32)
+    points = xyz.astype(np.float64)
+    across = points[1:-1, 2:] - points[1:-1, :-2]
+    down = points[2:, 1:-1] - points[:-2, 1:-1]
+    normal = np.cross(down, across)  # x right, y down, z away: this one looks back at the sensor
+    length = np.sqrt((normal**2).sum(axis=-1))
+    there = valid[1:-1, 2:] & valid[1:-1, :-2] & valid[2:, 1:-1] & valid[:-2, 1:-1] & valid[1:-1, 1:-1] & (length > 0)
+    found[1:-1, 1:-1][there] = normal[there] / length[there, None]
+    return found
 
 
 def foreground(height: Floats, valid: Mask, preparation: Preparation) -> Mask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -16,10 +17,23 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # colour type -> channels; a pal
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 _JPEG_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
+_MARKS = (
+    (b"\x93NUMPY", "npy"),
+    (b"PK\x03\x04", "npz"),
+    (b"ply", "ply"),
+    (b"# .PCD", "pcd"),
+    (b"VERSION", "pcd"),  # its comment line is optional
+    (b"\x76\x2f\x31\x01", "exr"),
+)
+_PNM_HEADER = 1024  # bytes that hold its three numbers, comments included
+
 
 @dataclass(frozen=True)
 class Header:
-    """Size and sample layout as the file declares them; `format` is png, jpeg, bmp, tiff or npy."""
+    """Size and sample layout as the file declares them.
+
+    format: png, jpeg, bmp or pnm, whose size is known, or tiff, npy, npz, ply, pcd or exr, whose readers look inside.
+    """
 
     format: str
     width: int = 0
@@ -29,7 +43,7 @@ class Header:
 
 
 def probe(data: bytes, path: Path) -> Header:
-    """Header of an image given as bytes; tiff and npy are only recognised, their own readers look inside.
+    """Header of an image given as bytes, by its first bytes, whatever it is called.
 
     Raises DataError for an unknown format, a file that is cut short or damaged, and more than PIXEL_CAP pixels.
     """
@@ -42,7 +56,7 @@ def probe(data: bytes, path: Path) -> Header:
     if header is None:
         raise DataError(
             f"{path}: not an image file that can be read (its first bytes are {data[:8]!r})",
-            "use png, jpg, bmp or tif for colour, and tif, 16-bit png or npy for geometry",
+            "use png, jpg, bmp, ppm or tif for colour; tif, 16-bit png, npy, npz, ply, pcd, exr or pgm for geometry",
         )
     check_size(header.width, header.height, path)
     return header
@@ -71,9 +85,9 @@ def _parse(data: bytes) -> Header | None:
         return _bmp(data)
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return Header("tiff")
-    if data.startswith(b"\x93NUMPY"):
-        return Header("npy")
-    return None
+    if data[:2] in (b"P2", b"P3", b"P5", b"P6") and data[2:3].isspace():
+        return _pnm(data)
+    return next((Header(name) for start, name in _MARKS if data.startswith(start)), None)
 
 
 def _png(data: bytes) -> Header:
@@ -127,3 +141,12 @@ def _bmp(data: bytes) -> Header:
     if width <= 0 or height == 0:
         raise ValueError("the BMP header holds impossible values")
     return Header("bmp", width, abs(height), max(1, bits // 8), 8)
+
+
+def _pnm(data: bytes) -> Header:
+    text = re.sub(rb"#[^\r\n]*", b" ", data[2:_PNM_HEADER])
+    numbers = [int(number) for number in re.findall(rb"\d+", text)[:3]]
+    if len(numbers) < 3 or min(numbers) == 0 or numbers[2] > 65535:
+        raise ValueError("the header of the PNM holds impossible values")
+    width, height, largest = numbers
+    return Header("pnm", width, height, 3 if data[1:2] in b"36" else 1, 16 if largest > 255 else 8)

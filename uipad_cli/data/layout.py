@@ -8,14 +8,22 @@ from pathlib import Path
 from uipad_cli.errors import DataError
 from uipad_cli.records import GeometryKind, Item
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+GEOMETRIES = (".tif", ".tiff", ".png", ".npy", ".npz", ".ply", ".pcd", ".exr", ".pgm")
+SPLIT_NAMES = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 _COLOUR_FOLDERS = ("rgb", "color", "colour", "image", "images")
-_GEOMETRY: dict[str, tuple[GeometryKind, tuple[str, ...]]] = {
-    "xyz": ("xyz", (".tif", ".tiff", ".npy")),
-    "depth": ("depth", (".png", ".tif", ".tiff", ".npy")),
+_GEOMETRY: dict[str, GeometryKind] = {
+    "xyz": "xyz",
+    "cloud": "xyz",
+    "clouds": "xyz",
+    "points": "xyz",
+    "pcd": "xyz",
+    "ply": "xyz",
+    "depth": "depth",
+    "height": "depth",
+    "z": "z",
 }
-GEOMETRIES = tuple(dict.fromkeys(suffix for _, suffixes in _GEOMETRY.values() for suffix in suffixes))
-_MASK_FOLDERS = ("gt", "ground_truth", "mask")
+_MASK_FOLDERS = ("gt", "ground_truth", "mask", "masks")
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class Leaf:
     def items(self, category: str, split: str, defect: str) -> list[Item]:
         """Its pairs, sorted by stem. Raises DataError naming files without a partner."""
         colours = by_stem(self.rgb, IMAGES)
-        shapes = by_stem(self.geometry, _GEOMETRY[self.kind][1])
+        shapes = by_stem(self.geometry, GEOMETRIES)
         masks = {} if self.mask is None else by_stem(self.mask, IMAGES)
         lonely = [colours[stem] for stem in colours if stem not in shapes]
         lonely += [shapes[stem] for stem in shapes if stem not in colours]
@@ -52,7 +60,7 @@ def leaf(folder: Path) -> Leaf | None:
     geometry = _first(folder, tuple(_GEOMETRY))
     if rgb is None or geometry is None:
         return None
-    return Leaf(rgb, geometry, _GEOMETRY[geometry.name][0], _first(folder, _MASK_FOLDERS))
+    return Leaf(rgb, geometry, _GEOMETRY[geometry.name], _first(folder, _MASK_FOLDERS))
 
 
 def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
@@ -61,7 +69,7 @@ def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     Raises DataError where two files have the same stem.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in _entries(folder):
         if path.name.startswith(".") or path.suffix.lower() not in suffixes:
             continue
         if path.stem in found:
@@ -74,12 +82,19 @@ def subfolders(folder: Path) -> list[Path]:
     """Visible folders inside a folder, sorted; none where it does not exist."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in _entries(folder) if path.is_dir() and not path.name.startswith(".")]
 
 
 def own_name(root: Path) -> str:
     """The name of a folder, also where it is given as "."."""
     return root.resolve().name or "data"
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed: {error.strerror or error}", "check its permissions") from error
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path | None:

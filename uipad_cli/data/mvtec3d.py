@@ -26,7 +26,7 @@ def scan(root: Path, category: str, split: str) -> list[Item]:
 
     Raises DataError for an unknown category and for files without a partner.
     """
-    choose_category(categories(root), category)
+    category = choose_category(categories(root), category)
     base = root if _is_category(root) else root / category
     items: list[Item] = []
     for folder in subfolders(base / split):

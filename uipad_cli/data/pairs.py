@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from uipad_cli.data.framing import Framing, frame
+from uipad_cli.data.framing import Framing, frames
 from uipad_cli.data.geometry import HeightScale, Preparation, scale_height
 from uipad_cli.data.relief import GeometryImage, geometry_image
 from uipad_cli.data.samples import load_half, load_mask, load_sample
@@ -21,7 +21,8 @@ __all__ = ["Pairs", "load_mask", "load_sample", "to_batch"]
 class Pairs:
     """Batches of pairs in their given order, decoded anew at every iteration; len() is the number of batches.
 
-    known: the only modality that is read, None = both.
+    batch_size: pairs, each of them as many squares as the framing makes of it. known: the only modality that is read,
+    None = both.
     """
 
     items: Sequence[Item]
@@ -54,10 +55,10 @@ class Pairs:
 
 
 def to_batch(samples: Sequence[Sample], framing: Framing, scale: HeightScale, geometry: GeometryImage) -> Batch:
-    """Samples of any size -> one batch of framed squares."""
-    rgb = np.stack([frame(sample.rgb, framing).transpose(2, 0, 1) for sample in samples])  # [B,3,H,W]
-    scaled = np.stack([scale_height(frame(sample.height, framing), scale) for sample in samples])
-    valid = np.stack([frame(sample.valid, framing, nearest=True) for sample in samples])
+    """Samples of any size -> one batch of framed squares: all of the first sample, then all of the next."""
+    rgb = np.stack([one.transpose(2, 0, 1) for sample in samples for one in frames(sample.rgb, framing)])  # [B,3,H,W]
+    scaled = np.stack([scale_height(one, scale) for sample in samples for one in frames(sample.height, framing)])
+    valid = np.stack([one for sample in samples for one in frames(sample.valid, framing, nearest=True)])
     return Batch(
         torch.from_numpy(rgb).to(torch.float32) / 255,
         geometry_image(torch.from_numpy(scaled), geometry),

@@ -14,7 +14,7 @@ from uipad_cli.records import Item
 
 MANIFEST = "manifest.json"
 FORMAT: Literal["uipad-prepared"] = "uipad-prepared"
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 
 
 class PairEntry(BaseModel):
@@ -47,7 +47,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["uipad-prepared"] = FORMAT
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     uipad: str
     preparation: Preparation
     categories: dict[str, CategoryEntry]
@@ -87,7 +87,8 @@ def categories(root: Path) -> list[str]:
 def scan(root: Path, category: str, split: str) -> list[Item]:
     """The pairs of a split that the manifest lists. Raises DataError."""
     manifest = read_manifest(root)
-    entry = manifest.categories[choose_category(sorted(manifest.categories), category)]
+    category = choose_category(sorted(manifest.categories), category)
+    entry = manifest.categories[category]
     return [
         item(root, f"{category}/{name}", mask=pair.mask)
         for name, pair in entry.pairs.items()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from uipad_cli.data import files
-from uipad_cli.data.geometry import Preparation, Prepared, backproject, prepare_geometry
-from uipad_cli.errors import DataError
-from uipad_cli.records import GeometryKind, Item, Modality, Sample
+from uipad_cli.data.framing import resize, working_size
+from uipad_cli.data.geometry import Preparation, Prepared, prepare_geometry
+from uipad_cli.data.scans import read_points
+from uipad_cli.errors import DataError, UsageError
+from uipad_cli.records import Item, Modality, Sample
 
 Colour = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -39,18 +41,40 @@ def load_half(item: Item, preparation: Preparation, known: Modality) -> Sample:
     Raises as `load_sample`.
     """
     if known == "rgb":
-        rgb = files.read_rgb(item.rgb)
+        rgb = files.read_rgb(colour_path(item, preparation.light))
+        rgb = resize(rgb, working_size(rgb.shape[0], rgb.shape[1], preparation.longest))
         return Sample(rgb, np.zeros(rgb.shape[:2], np.float32), np.ones(rgb.shape[:2], np.bool_))
-    height, valid = _heights(item) if item.geometry_kind == "height" else _prepared(item, preparation)
+    if item.geometry_kind == "height":
+        height, valid = _heights(item)
+    else:
+        found = _level(item, read_points(item, preparation.sensor, None), preparation)
+        found = _scaled(found, working_size(found.valid.shape[0], found.valid.shape[1], preparation.longest))
+        height, valid = found.height, found.valid
     return Sample(np.full((*height.shape, 3), GREY, np.uint8), height, valid)
 
 
 def prepare_pair(item: Item, preparation: Preparation) -> tuple[Colour, Prepared]:
-    """Colour [H0,W0,3] uint8 and prepared geometry of a raw pair. Raises DataError, ResourceError."""
-    rgb = files.read_rgb(item.rgb)
-    geometry, kind = _geometry(item, preparation)
-    _check_sizes(item.rgb, rgb.shape[:2], item.geometry, geometry.shape[:2])
-    return rgb, _level(item, geometry, kind, preparation)
+    """Colour [H0,W0,3] uint8 and prepared geometry of a raw pair. Raises DataError, ResourceError, UsageError."""
+    path = colour_path(item, preparation.light)
+    rgb = files.read_rgb(path)
+    points = read_points(item, preparation.sensor, (rgb.shape[0], rgb.shape[1]))
+    if item.geometry_kind != "z":  # those are registered, but not pixel by pixel
+        _check_sizes(path, rgb.shape[:2], item.geometry, points.shape[:2])
+    size = working_size(rgb.shape[0], rgb.shape[1], preparation.longest)
+    return resize(rgb, size), _scaled(_level(item, points, preparation), size)
+
+
+def colour_path(item: Item, light: str | None) -> Path:
+    """The colour image of a pair, or the one of `light`. Raises UsageError where there is no such one."""
+    if light is None:
+        return item.rgb
+    known = dict(item.lights)
+    if light not in known:
+        raise UsageError(
+            f"{item.rgb}: has no image of light {light!r}",
+            f"choose one of: {', '.join(known)}" if known else "leave --light out: this data set has one image each",
+        )
+    return known[light]
 
 
 def _heights(item: Item) -> tuple[npt.NDArray[np.float32], Mask]:
@@ -65,34 +89,33 @@ def _heights(item: Item) -> tuple[npt.NDArray[np.float32], Mask]:
     return height, valid
 
 
-def _prepared(item: Item, preparation: Preparation) -> tuple[npt.NDArray[np.float32], Mask]:
-    found = _level(item, *_geometry(item, preparation), preparation)
-    return found.height, found.valid
-
-
-def _geometry(item: Item, preparation: Preparation) -> tuple[npt.NDArray[np.float32], GeometryKind]:
-    wanted: Literal["xyz", "depth"] = "depth" if item.geometry_kind == "depth" else "xyz"
-    return files.read_geometry(item.geometry, unit=preparation.unit, kind=wanted)
-
-
-def _level(item: Item, geometry: npt.NDArray[np.float32], kind: GeometryKind, preparation: Preparation) -> Prepared:
-    xyz = backproject(geometry, preparation.focal) if kind == "depth" else geometry
+def _level(item: Item, points: npt.NDArray[np.float32], preparation: Preparation) -> Prepared:
     try:
-        return prepare_geometry(xyz, preparation)
+        return prepare_geometry(points, preparation)
     except DataError as error:  # the arrays do not know their file
         raise DataError(f"{item.geometry}: {error.message}", error.cure) from error
 
 
-def load_mask(item: Item, shape: tuple[int, ...]) -> Mask:
+def _scaled(found: Prepared, size: tuple[int, int]) -> Prepared:
+    if found.valid.shape == size:
+        return found
+    return Prepared(resize(found.height, size), resize(found.valid, size, nearest=True), found.facts)
+
+
+def load_mask(item: Item, shape: tuple[int, ...], longest: int | None = None) -> Mask:
     """Defect mask [H0,W0] of a pair, all False for a good part without one.
 
-    Raises DataError for a defect without a mask file and for a mask of another size.
+    longest: what raw pairs are scaled down to; a pixel that holds any defect keeps it. Raises DataError for a defect
+    without a mask file and for a mask of another size.
     """
     if item.mask is None:
         if item.is_good:
             return np.zeros(shape, dtype=np.bool_)
         raise DataError(f"{item.rgb}: a part with defect {item.defect!r} and no mask file", "add its mask in gt/")
     mask = files.read_mask(item.mask)
+    size = working_size(mask.shape[0], mask.shape[1], longest)
+    if size != mask.shape:
+        mask = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA) > 0
     _check_sizes(item.rgb, shape, item.mask, mask.shape)
     return mask
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from math import isfinite, nan
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from uipad_cli.errors import UsageError
+
 Encoding = Literal["linear", "rotated", "disparity"]
 Axis = Literal["away", "up"]
+
+_UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6}
+_ENCODINGS: dict[str, Encoding] = {"kinect": "disparity", "sun": "rotated"}
 
 
 class Intrinsics(BaseModel):
@@ -43,3 +49,45 @@ class Sensor(BaseModel):
     axis: Axis = "away"
     camera: Intrinsics | None = None
     pitch: float = Field(default=1e-4, gt=0, allow_inf_nan=False)
+
+
+def parse_unit(text: str) -> dict[str, object]:
+    """What `--unit` says, as fields of `Sensor`: auto, m, cm, mm, um, a number of metres, 1/5000, kinect, or sun.
+
+    Raises UsageError.
+    """
+    told = text.strip().lower()
+    if told == "auto":
+        return {}
+    if told in _ENCODINGS:
+        return {"encoding": _ENCODINGS[told]}
+    number, _, divisor = told.partition("/")
+    try:
+        metres = _UNITS[told] if told in _UNITS else float(number) / float(divisor or 1)
+    except (ValueError, ZeroDivisionError):
+        metres = 0.0
+    if not 1e-9 <= metres <= 1000:
+        raise UsageError(
+            f"--unit {text}: neither a unit nor the metres of one count",
+            f"one of auto, {', '.join((*_UNITS, *_ENCODINGS))}, or a number such as 0.00025 or 1/5000",
+        )
+    return {"unit": metres, "float_unit": metres, "encoding": "linear"}
+
+
+def parse_missing(text: str) -> dict[str, object]:
+    """What `--missing` says: auto, nan (nothing but what is not finite), or numbers such as 0 or 0,65535.
+
+    Raises UsageError.
+    """
+    told = text.strip().lower()
+    if told == "auto":
+        return {}
+    if told in ("nan", "inf", "none"):
+        return {"missing": ()}
+    try:
+        numbers = tuple(float(part) for part in told.split(","))
+    except ValueError:
+        numbers = (nan,)
+    if not all(isfinite(number) for number in numbers):
+        raise UsageError(f"--missing {text}: not a number", "auto, nan, or the numbers of missing pixels: 0,65535")
+    return {"missing": numbers}

@@ -212,7 +212,7 @@ def _figures(method: PatchCoreMethod, test: Pairs, report: Report) -> dict[str, 
     maps, masks, scores, labels = [], [], [], []
     for judged in judge(method, test, report):
         maps.append(judged.map)
-        masks.append(load_mask(judged.item, judged.sample.valid.shape))
+        masks.append(load_mask(judged.item, judged.sample.valid.shape, test.preparation.longest))
         scores.append(judged.score)
         labels.append(not judged.item.is_good)
     pixels = pixel_metrics(maps, masks, seen=[seen(test.framing, *mask.shape) for mask in masks], limits=(0.3,))

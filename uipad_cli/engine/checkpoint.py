@@ -39,7 +39,7 @@ from uipad_cli.methods.base import Method
 from uipad_cli.records import Missing
 
 FORMAT = "uipad-checkpoint"
-VERSION = 1
+VERSION = 2
 RECORD = "checkpoint.json"
 METHOD_FILE = "method.safetensors"
 BACKBONE_FILE = "backbone.safetensors"

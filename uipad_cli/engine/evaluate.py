@@ -119,7 +119,7 @@ def _measure(record: Checkpoint, method: Method, pairs: Pairs, out: Path, report
     by_margin: list[Shown] = []
     times: list[float] = []
     for judged in judge(method, pairs, report, task=record.category):
-        mask = load_mask(judged.item, judged.sample.valid.shape)
+        mask = load_mask(judged.item, judged.sample.valid.shape, pairs.preparation.longest)
         maps.append(judged.map)
         masks.append(mask)
         times.append(judged.seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,7 @@ def _of_pairs(method: Method, pairs: Pairs, record: Checkpoint, out: Path, repor
     written = []
     for judged in judge(method, pairs, report, task=record.category):
         unlabelled = judged.item.defect == UNLABELLED
-        mask = None if unlabelled else load_mask(judged.item, judged.sample.valid.shape)
+        mask = None if unlabelled else load_mask(judged.item, judged.sample.valid.shape, pairs.preparation.longest)
         stem = out / judged.item.defect / judged.item.stem
         files.write_png(stem.with_name(f"{stem.name}.png"), sheet([(judged, mask)], record.calibration))
         files.write_png(stem.with_name(f"{stem.name}_heat.png"), heat_overlay(judged, record.calibration))
@@ -77,14 +77,15 @@ def _of_pairs(method: Method, pairs: Pairs, record: Checkpoint, out: Path, repor
 
 
 def _of_prototypes(method: PrototypeOwners, pairs: Pairs, out: Path) -> list[Path]:
-    """`<out>/<defect>/<stem>_prototypes.png` for every pair: the places that each prototype owns, and how many."""
+    """`<out>/<defect>/<stem>_prototypes.png` for every pair: the places that each prototype owns, a row per square."""
     written = []
-    places = (owners for batch in pairs for owners in zip(batch.rgb, method.owners(batch), strict=True))
-    for item, (photo, owners) in zip(pairs.items, places, strict=True):
-        image = np.ascontiguousarray((photo * 255).round().byte().permute(1, 2, 0).numpy())
-        row = prototype_row(image, owners.numpy(), f"{item.defect}/{item.stem}")
+    for item, batch in zip(pairs.items, replace(pairs, batch_size=1), strict=True):
+        rows = []
+        for photo, owners in zip(batch.rgb, method.owners(batch), strict=True):
+            image = np.ascontiguousarray((photo * 255).round().byte().permute(1, 2, 0).numpy())
+            rows.append(prototype_row(image, owners.numpy(), f"{item.defect}/{item.stem}"))
         written.append(out / item.defect / f"{item.stem}_prototypes.png")
-        files.write_png(written[-1], contact_sheet([row], TITLES))
+        files.write_png(written[-1], contact_sheet(rows, TITLES))
     return written
 
 

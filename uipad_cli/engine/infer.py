@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uipad_cli.data import choose_category, files, open_dataset
+from uipad_cli.data.folder import pair
 from uipad_cli.data.layout import GEOMETRIES, IMAGES, by_stem
+from uipad_cli.data.sensor import parse_unit
 from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
 from uipad_cli.engine.judging import Judged, check_preparation, judge, pairs_of, without
 from uipad_cli.engine.pictures import heat_overlay
 from uipad_cli.engine.runtime import choose_compute, precision_name
 from uipad_cli.errors import DataError, PartialError, UsageError
-from uipad_cli.records import GOOD, UNLABELLED, Item, Missing, Progress, Report, silent
+from uipad_cli.records import GOOD, Item, Missing, Progress, Report, silent
 
 ANOMALOUS = "anomalous"
 SPLITS = ("train", "validation", "test")
@@ -24,7 +26,7 @@ SPLITS = ("train", "validation", "test")
 class Request:
     """What `uipad infer` was asked: a pair (rgb, depth) or a folder (rgb alone), a run, and where results go.
 
-    unit: metres per count of integer depth images, None = as the training data was prepared; missing: the file of a
+    unit: of the geometry files, None = as the training data was prepared; missing: the file of a
     pair that is not there, so that `rgb` is the only one, whichever it is.
     """
 
@@ -35,7 +37,7 @@ class Request:
     threshold: float | None = None
     device: str = "auto"
     precision: str = "auto"
-    unit: float | None = None
+    unit: str | None = None
     missing: Missing | None = None
 
 
@@ -84,7 +86,8 @@ def infer(request: Request, *, tell: Callable[[Mapping[str, object]], None], rep
     on_error = None if single else note_failure
     pairs = pairs_of(record, items, request.missing)
     if request.unit is not None:
-        pairs = replace(pairs, preparation=record.preparation.model_copy(update={"unit": request.unit}))
+        sensor = record.preparation.sensor.model_copy(update=parse_unit(request.unit))
+        pairs = replace(pairs, preparation=record.preparation.model_copy(update={"sensor": sensor}))
     for judged in judge(method, pairs, report, task="infer", on_error=on_error):
         verdict = _verdict(judged, record, request)
         tell(verdict)
@@ -97,12 +100,7 @@ def _items(request: Request, record: Checkpoint) -> list[Item]:
     if request.depth is not None and request.missing is not None:
         raise UsageError(f"--missing {request.missing}, and yet both files are given", "give the one that is there")
     if request.depth is not None or (request.missing is not None and not request.rgb.is_dir()):
-        depth = request.depth or request.rgb
-        for path in (request.rgb, depth):
-            if not path.is_file():
-                raise DataError(f"{path}: no such file", "check the path")
-        kind = "depth" if request.missing == "depth" else files.geometry_kind(depth)
-        return [Item("", "", UNLABELLED, request.rgb.stem, request.rgb, depth, kind)]
+        return [pair(request.rgb, request.depth or request.rgb, depth=request.missing == "depth")]
     if request.missing is not None and (there := _lone_files(request.rgb, request.missing)):
         return there
     if not request.rgb.is_dir():
@@ -123,11 +121,8 @@ def _items(request: Request, record: Checkpoint) -> list[Item]:
 
 def _lone_files(folder: Path, missing: Missing) -> list[Item]:
     """The files that lie in a folder itself, each as a pair of which it is the only one. Raises DataError."""
-    found = []
-    for stem, path in sorted(by_stem(folder, IMAGES if missing == "depth" else GEOMETRIES).items()):
-        kind = "depth" if missing == "depth" else files.geometry_kind(path)
-        found.append(Item("", "", UNLABELLED, stem, path, path, kind))
-    return found
+    found = sorted(by_stem(folder, IMAGES if missing == "depth" else GEOMETRIES).items())
+    return [pair(path, path, depth=missing == "depth") for _, path in found]
 
 
 def _verdict(judged: Judged, record: Checkpoint, request: Request) -> dict[str, object]:

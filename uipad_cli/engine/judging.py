@@ -55,7 +55,10 @@ def judge(
             samples = [sample for _, sample in read]
             scores = method.score(pairs.batch(samples))
             seconds = (time.perf_counter() - began) / len(read)
-            for (item, sample), framed, score in zip(read, scores.map.numpy(), scores.image.tolist(), strict=True):
+            squares, size = pairs.framing.squares, pairs.framing.crop
+            maps = scores.map.numpy().reshape(len(read), squares, size, size)
+            worst = scores.image.reshape(len(read), squares).amax(dim=1).tolist()  # of all squares of a part
+            for (item, sample), framed, score in zip(read, maps, worst, strict=True):
                 if not math.isfinite(score):
                     raise WeightsError(f"{item.name}: the score is {score}", "the checkpoint is unusable, train again")
                 height, width = sample.valid.shape

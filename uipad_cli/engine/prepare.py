@@ -4,86 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
-from typing import Any
-
-from pydantic import ValidationError
+from statistics import median
 
 from uipad_cli import __version__
-from uipad_cli.data import SPLITS, choose_category, dataset_name, files, open_dataset, prepared
+from uipad_cli.data import SPLITS, choose_category, dataset_name, documented, files, open_dataset, prepared
 from uipad_cli.data.geometry import Floats, HeightScale, Preparation, foreground, height_scale
 from uipad_cli.data.prepared import MANIFEST, CategoryEntry, Manifest, PairEntry
+from uipad_cli.engine.health import Health, examine
+from uipad_cli.engine.prepare_summary import PrepareSummary, category_row
 from uipad_cli.engine.preparing import Journal, Outcome, Task, outputs, run_all
-from uipad_cli.errors import DataError, PartialError, UsageError
+from uipad_cli.engine.sensing import look
+from uipad_cli.errors import DataError, UsageError
 from uipad_cli.records import GOOD, Item, Progress, Report, silent
 
+OTHER_UNIT = 100.0  # times the usual range of heights, or one over it
+
 Entries = Mapping[str, PairEntry]  # by SPLIT/DEFECT/STEM
-
-
-@dataclass(frozen=True)
-class CategoryRow:
-    """One category in figures: pairs by split, means over its pairs, the heights that become 0 and 1 (metres)."""
-
-    category: str
-    train: int
-    validation: int
-    test: int
-    missing_share: float
-    tilt_degrees: float
-    noise_m: float
-    height_low: float
-    height_high: float
-
-
-@dataclass(frozen=True)
-class PrepareSummary:
-    """What a run of `prepare` has to say: `pairs` are good now, `skipped` of them were already there."""
-
-    folder: Path
-    pairs: int
-    skipped: int
-    failures: tuple[str, ...]
-    categories: tuple[CategoryRow, ...]
-
-    def rows(self) -> tuple[list[str], list[list[object]]]:
-        """Columns and rows of a table for people."""
-        columns = ["category", "train", "validation", "test", "missing %", "tilt °", "noise mm", "height mm"]
-        return columns, [
-            [
-                row.category,
-                row.train,
-                row.validation,
-                row.test,
-                f"{100 * row.missing_share:.1f}",
-                f"{row.tilt_degrees:.1f}",
-                f"{1000 * row.noise_m:.2f}",
-                f"{1000 * row.height_low:.1f} to {1000 * row.height_high:.1f}",
-            ]
-            for row in self.categories
-        ]
-
-    def document(self) -> dict[str, Any]:
-        """The JSON of `prepare`."""
-        return {**asdict(self), "folder": str(self.folder)}
-
-    def raise_for_failures(self) -> None:
-        """Raise PartialError naming the first files that could not be prepared."""
-        if self.failures:
-            count = f"{len(self.failures)} of {self.pairs + len(self.failures)} pairs could not be prepared"
-            raise PartialError(
-                f"{count}: {'; '.join(self.failures[:3])}", "mend or remove those files and run again; the rest is done"
-            )
-
-
-def settings(*, plane: str = "border", unit: float = 0.001, focal: float | None = None) -> Preparation:
-    """The options of the command line as a `Preparation`. Raises UsageError."""
-    try:
-        return Preparation.model_validate({"plane": plane, "unit": unit, "focal": focal})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg']}") from error
 
 
 def prepare(
@@ -94,19 +31,25 @@ def prepare(
     categories: Sequence[str] = (),
     preparation: Preparation = Preparation(),  # noqa: B008  (frozen)
     workers: int = 0,
+    check: bool = False,
     report: Report = silent,
 ) -> PrepareSummary:
     """Prepare categories (all where none is named) into `destination`; what is already there is not done again.
 
-    A pair that cannot be read is left out and told in the summary. Raises UsageError, ResourceError, and DataError
-    where the data set is malformed or no pair at all can be prepared.
+    What `preparation` leaves open of the sensor is found by looking. A pair that cannot be read is left out and told
+    in the summary. check: write a health report, too. Raises UsageError, ResourceError, and DataError where the data
+    set is malformed, its unit cannot be told, or no pair at all can be prepared.
     """
     _check_folders(source, destination)
     name = dataset_name(source, dataset)
     chosen, items = _scan(source, name, categories)
+    preparation, findings = look(items, preparation, documented(name))
+    for finding in findings:
+        report(Progress("note", 0, 0, note=f"{name}: {finding}"))
     journal = Journal(destination)
     old = _old_manifest(destination, journal, chosen, preparation)
     outcomes = _run(_tasks(items, destination, preparation, old, journal), workers, journal, report)
+    outcomes |= _out_of_line(outcomes, items)
     failures = tuple(outcome.error for outcome in outcomes.values() if outcome.entry is None)
     if len(failures) == len(items):
         raise DataError(f"none of {len(items)} pairs could be prepared: {failures[0]}", "mend the files and run again")
@@ -122,9 +65,26 @@ def prepare(
     manifest = Manifest(uipad=__version__, preparation=preparation, categories=dict(sorted(entries.items())))
     files.write_json(destination / MANIFEST, manifest.model_dump(mode="json"))
     journal.end()
+    health = _check(destination, items, findings, failures, report) if check else None
     done = [outcome for outcome in outcomes.values() if outcome.entry is not None]
-    rows = tuple(_row(category, entry) for category, entry in manifest.categories.items() if category in chosen)
-    return PrepareSummary(destination, len(done), sum(outcome.skipped for outcome in done), failures, rows)
+    rows = tuple(category_row(category, entry) for category, entry in manifest.categories.items() if category in chosen)
+    return PrepareSummary(
+        destination, len(done), sum(outcome.skipped for outcome in done), failures, tuple(findings), rows, health
+    )
+
+
+def _check(
+    destination: Path, items: Sequence[Item], findings: Sequence[str], failures: Sequence[str], report: Report
+) -> Health:
+    """Write the health report, and tell what it says."""
+    health = examine(destination, items, findings=findings, failures=failures, report=report)
+    page = health.write()
+    told = [f"warning: {line}" for line in health.warnings] + [f"note: {line}" for line in health.notes]
+    count = len(health.warnings)
+    told.append(f"{'nothing' if not count else f'{count} thing(s)'} to warn of; open {page}")
+    for line in told:
+        report(Progress("note", 0, 0, note=line))
+    return health
 
 
 def _check_folders(source: Path, destination: Path) -> None:
@@ -175,6 +135,22 @@ def _tasks(
     known = dict(_named(old))
     known |= journal.entries
     return [Task(item, destination, preparation, known.get(item.name)) for item in items]
+
+
+def _out_of_line(outcomes: Mapping[str, Outcome], items: Sequence[Item]) -> dict[str, Outcome]:
+    """Outcomes to take back: parts a hundred times as high as is usual in their category come from another unit."""
+    back = {}
+    for category in {item.category for item in items}:
+        entries = {item.name: outcomes[item.name].entry for item in items if item.category == category}
+        spans = {
+            name: entry.geometry.height_max - entry.geometry.height_min for name, entry in entries.items() if entry
+        }
+        usual = median(spans.values()) if spans else 0.0
+        for name, span in spans.items():
+            if usual > 0 and not 1 / OTHER_UNIT < span / usual < OTHER_UNIT:
+                told = f"{name}: heights over {span:.3g} m, where {usual:.3g} m are usual: is it in another unit?"
+                back[name] = Outcome(name, None, error=told)
+    return back
 
 
 def _named(manifest: Manifest) -> Iterator[tuple[str, PairEntry]]:
@@ -251,18 +227,3 @@ def _scale_pairs(pairs: Entries) -> dict[str, str]:
     """Keys of the pairs that the height scale is taken from."""
     keys = {name: pair.key for name, pair in pairs.items()}
     return {name: key for name, key in keys.items() if name.startswith(f"train/{GOOD}/")} or keys
-
-
-def _row(category: str, entry: CategoryEntry) -> CategoryRow:
-    facts = [pair.geometry for pair in entry.pairs.values()]
-    return CategoryRow(
-        category,
-        entry.counts["train"],
-        entry.counts["validation"],
-        entry.counts["test"],
-        fmean(one.missing_share for one in facts),
-        fmean(one.plane_tilt_degrees for one in facts),
-        fmean(one.plane_noise_m for one in facts),
-        entry.height_scale.low,
-        entry.height_scale.high,
-    )

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -21,11 +21,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from uipad_cli.data import files, prepared
 from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.prepared import PairEntry
-from uipad_cli.data.samples import load_mask, prepare_pair
+from uipad_cli.data.samples import colour_path, load_mask, prepare_pair
 from uipad_cli.errors import DataError, ResourceError
 from uipad_cli.records import Item
 
-ALGORITHM = 1  # part of every key: raise it when the same files would give other heights
+ALGORITHM = 2  # part of every key: raise it when the same files would give other heights
 _JOURNAL = ".journal.jsonl"
 _PAIRS_PER_WORKER = 16  # fewer do not repay the start of a process
 
@@ -149,9 +149,10 @@ def _complete(target: Item) -> bool:
 
 def _key(item: Item, preparation: Preparation) -> str:
     """Hash of all that the outcome depends on."""
-    settings = [ALGORITHM, prepared.VERSION, item.geometry_kind, preparation.model_dump(mode="json")]
+    facts = [item.geometry_kind, item.depth_range, item.camera]
+    settings = [ALGORITHM, prepared.VERSION, *facts, preparation.model_dump(mode="json")]
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
-    for path in outputs(item):
+    for path in outputs(replace(item, rgb=colour_path(item, preparation.light))):
         data = files.read_bytes(path)
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
@@ -161,7 +162,7 @@ def _key(item: Item, preparation: Preparation) -> str:
 def _write(item: Item, target: Item, preparation: Preparation, key: str) -> PairEntry:
     rgb, geometry = prepare_pair(item, preparation)
     if target.mask is not None:
-        mask = load_mask(item, geometry.valid.shape)
+        mask = load_mask(item, geometry.valid.shape, preparation.longest)
         files.write_png(target.mask, mask.astype(np.uint8) * 255)
     if target.valid is not None:
         files.write_png(target.valid, geometry.valid.astype(np.uint8) * 255)

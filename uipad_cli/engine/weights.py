@@ -56,9 +56,8 @@ class LoadedEncoder:
 
 
 def fit_framing(framing: Framing, backbone: str) -> Framing:
-    """The framing with its crop rounded down to whole patches of `backbone` (392 → 384 for patches of 16)."""
-    patch = _patch(backbone)
-    return framing.model_copy(update={"crop": max(patch, framing.crop // patch * patch)})
+    """The framing in whole patches of `backbone`."""
+    return framing.in_patches(_patch(backbone))
 
 
 def load_encoder(backbone: str, weights: Path | None, image_size: int) -> LoadedEncoder:

@@ -1,0 +1,278 @@
+"""What a sensor's files hold, found by looking at some of them: unit, missing values, byte order, encoding, axis.
+
+Every finding comes with its evidence, and where the evidence is not enough nothing is guessed: a depth that is wrong
+by a constant factor looks as good as a right one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from uipad_cli.data.files import describe
+from uipad_cli.data.rasters import Raster
+from uipad_cli.data.scans import Kind, is_cloud, metres
+from uipad_cli.data.sensor import Sensor
+from uipad_cli.errors import DataError
+
+NEAREST, FARTHEST = 0.03, 15.0  # metres: between them a sensor stands before its part
+_SENTINEL_SHARE = 5e-4  # of all pixels; a number that stands for "missing" is frequent
+_SWAP_GAIN = 2.0  # times as many changes of the high byte as of the low one
+_DISTINCT = 40  # different counts that must share a factor before it means anything
+_KINECT_LARGEST = 2047
+_WIDE = 2.0  # width over distance that no lens sees: 90 degrees
+
+_SAY_UNIT = "say what one count is: --unit mm, --unit 1/5000, --unit 0.00025 (metres), ..."
+
+
+@dataclass(frozen=True)
+class Look:
+    """One geometry file as it lies on disk."""
+
+    path: Path
+    kind: Kind
+    raster: Raster
+
+
+@dataclass
+class Found:
+    """What is known so far, and why."""
+
+    sensor: Sensor
+    told: frozenset[str]
+    findings: list[str] = field(default_factory=list)
+
+    def set(self, name: str, value: object, evidence: str) -> None:
+        """Take a value over, unless it was told by the user or by the data set."""
+        if name not in self.told:
+            self.sensor = self.sensor.model_copy(update={name: value})
+            self.findings.append(evidence)
+
+
+def examine(looks: Sequence[Look], told: dict[str, object]) -> tuple[Sensor, list[str]]:
+    """The sensor that made the files, and a sentence for everything that was found out.
+
+    told: what need not be found out, by the names of `Sensor`. Raises DataError where the unit cannot be told.
+    """
+    found = Found(Sensor.model_validate(told), frozenset(told))
+    whole = [look for look in looks if look.kind == "depth" and look.raster.dtype.kind in "iu"]
+    floats = [look for look in looks if look.raster.dtype.kind == "f"]
+    if whole:
+        found.findings.append(f"depth: {_layout(whole)}")
+        _byte_order(whole, found)
+        _missing(whole, found)
+        _whole_unit(whole, found)
+    if floats:
+        found.findings.append(f"{floats[0].kind}: {_layout(floats)}")
+        _missing(floats, found)
+        _float_unit(floats, found)
+    _camera(looks, found)
+    return found.sensor, found.findings
+
+
+def _layout(looks: Sequence[Look]) -> str:
+    first = looks[0]
+    order = "points in no order" if is_cloud(first.raster) else "organised"
+    what = f"{describe(first.raster)}, {order}"
+    return f"{what} ({len(looks)} files looked at, {first.path.suffix.lower()})"
+
+
+# ---- byte order -------------------------------------------------------------------------------------------------
+
+
+def _byte_order(looks: Sequence[Look], found: Found) -> None:
+    """From pixel to pixel the high byte of a smooth surface changes far less often than the low one."""
+    wide = [look.raster for look in looks if look.raster.dtype.itemsize == 2]
+    if not wide:
+        return
+    high = float(np.mean([_changes(raster >> 8) for raster in wide]))
+    low = float(np.mean([_changes(raster & 255) for raster in wide]))
+    if high > _SWAP_GAIN * low:
+        found.set(
+            "swapped",
+            True,
+            f"byte order: the other one than the file says (as written, the high byte changes at {high:.0%} of the"
+            f" pixels, the low one at {low:.0%})",
+        )
+
+
+def _changes(values: Raster) -> float:
+    """Share of pixels that differ from their neighbour in the row."""
+    return float((values[:, 1:] != values[:, :-1]).mean()) if values.shape[1] > 1 else 0.0
+
+
+# ---- missing values ---------------------------------------------------------------------------------------------
+
+
+def _missing(looks: Sequence[Look], found: Found) -> None:
+    """Which numbers stand for no measurement; all that is not finite does without being asked."""
+    rasters = [_native(look.raster, found.sensor) for look in looks]
+    size = sum(_depth_of(raster).size for raster in rasters)
+    values = np.concatenate([_depths(raster) for raster in rasters])
+    strange = size - values.size
+    missing: list[float] = []
+    notes = [f"not finite in {strange / size:.1%}"] if strange else []
+    zeros = sum(_zeros(raster) for raster in rasters)
+    if zeros and _zero_is_missing(values, zeros):
+        missing.append(0.0)
+        notes.append(f"0 in {zeros / size:.1%}")
+    sentinel = _sentinel(values[values != 0] if missing else values, size)
+    if sentinel is not None:
+        missing.append(sentinel)
+        notes.append(f"{sentinel:g} in {float((values == sentinel).sum()) / size:.1%}, far from every other number")
+    if not zeros and float(values.min(initial=1)) > 0:
+        missing.insert(0, 0.0)  # none so far, but a depth of nothing is nothing
+    if "missing" in found.told:
+        return
+    merged = missing if found.sensor.missing == (0.0,) else [*found.sensor.missing, *missing]
+    found.set("missing", tuple(dict.fromkeys(merged)), f"missing: {', '.join(notes) or 'nothing'} of the pixels")
+
+
+def _zeros(raster: Raster) -> int:
+    """Pixels where all numbers are zero."""
+    return int((raster == 0).all(axis=-1).sum()) if raster.ndim == 3 or is_cloud(raster) else int((raster == 0).sum())
+
+
+def _zero_is_missing(values: npt.NDArray[Any], zeros: int) -> bool:
+    """Where nothing is below zero, nothing is at zero; a height map crosses it, and then only a heap at zero counts."""
+    if float(values.min(initial=0)) >= 0:
+        return True
+    step = 1.0 if values.dtype.kind in "iu" else float(np.finfo(np.float32).eps)
+    beside = max(int((values == step).sum()), int((values == -step).sum()))
+    return zeros > _SENTINEL_SHARE * values.size and zeros > 10 * beside
+
+
+def _sentinel(values: npt.NDArray[Any], size: int) -> float | None:
+    """The largest or smallest number, where it is frequent and farther from all others than they are from each other.
+
+    A saturated 16-bit count stands for nothing measured, too, however near the others come.
+    """
+    if values.size < 2:
+        return None
+    for extreme in (values.max(), values.min()):
+        others = values[values != extreme]
+        count = values.size - others.size
+        if count < max(16, _SENTINEL_SHARE * size) or not others.size:
+            continue
+        low, high = np.quantile(others, (0.01, 0.99)).tolist()
+        gap = float(np.abs(others.astype(np.float64) - float(extreme)).min())
+        full = values.dtype.kind in "iu" and extreme == np.iinfo(values.dtype).max
+        if full or gap > max(high - low, 1e-12):
+            return float(extreme)
+    return None
+
+
+def _native(raster: Raster, sensor: Sensor) -> Raster:
+    return raster.byteswap() if sensor.swapped and raster.dtype.itemsize > 1 else raster
+
+
+def _depths(raster: Raster) -> npt.NDArray[Any]:
+    """The depths [n] of pixels of which every number is finite."""
+    whole = np.isfinite(raster).all(axis=-1) if raster.ndim == 3 or is_cloud(raster) else np.isfinite(raster)
+    return np.asarray(_depth_of(raster)[whole])
+
+
+def _depth_of(raster: Raster) -> Raster:
+    return raster[..., 2] if raster.ndim == 3 or is_cloud(raster) else raster
+
+
+# ---- unit -------------------------------------------------------------------------------------------------------
+
+
+def _valid(looks: Sequence[Look], sensor: Sensor) -> npt.NDArray[Any]:
+    values = np.concatenate([_depths(_native(look.raster, sensor)) for look in looks])
+    return np.asarray(values[~np.isin(values, np.asarray(sensor.missing))])
+
+
+def _whole_unit(looks: Sequence[Look], found: Found) -> None:
+    if found.told & {"unit", "encoding"}:
+        return
+    counts = _valid(looks, found.sensor)
+    if not counts.size:
+        raise DataError(f"{looks[0].path}: every pixel is missing", "scan the part again")
+    median, largest = float(np.median(counts)), int(counts.max())
+    distinct = np.unique(counts)
+    where = f"counts of {int(counts.min())} to {largest}, median {median:.0f}"
+    if largest < _KINECT_LARGEST and float(_KINECT_LARGEST) in found.sensor.missing:
+        found.set("encoding", "disparity", f"unit: raw disparities of the first Kinect ({where}; 2047 is its missing)")
+        return
+    if float(counts.min()) < 0:
+        raise DataError(f"{looks[0].path}: negative counts: a height map, not a depth image", f"{_SAY_UNIT} --axis up")
+    if looks[0].raster.dtype == np.uint16 and distinct.size >= _DISTINCT:
+        if float((counts % 8 == 0).mean()) > 0.9:
+            found.set(
+                "encoding", "rotated", f"unit: millimetres, bits rotated as in SUN RGB-D ({where}; nearly all / 8)"
+            )
+            return
+        if float((counts % 5 == 0).mean()) > 0.999:
+            found.set("unit", 1 / 5000, f"unit: 1/5000 m ({where}, all divisible by 5: millimetres stored fivefold)")
+            return
+    if NEAREST <= median * 0.001 <= FARTHEST:
+        found.set("unit", 0.001, f"unit: millimetres ({where}: the part is {median / 1000:.2f} m away)")
+        return
+    raise DataError(f"{looks[0].path}: {where}: in millimetres the part would be {median / 1000:.3g} m away", _SAY_UNIT)
+
+
+def _float_unit(looks: Sequence[Look], found: Found) -> None:
+    values = _valid(looks, found.sensor)
+    if not values.size:
+        raise DataError(f"{looks[0].path}: every point is missing", "scan the part again")
+    low, median, high = (float(value) for value in np.quantile(values, (0.001, 0.5, 0.999)))
+    extent = max((_extent(look.raster, found.sensor) for look in looks), default=0.0)
+    where = f"z of {low:.4g} to {high:.4g}"
+    if low < 0 or (extent and extent > _WIDE * max(abs(median), high) and looks[0].kind != "z"):
+        why = "some are below zero" if low < 0 else f"over a width of {extent:.3g}, more than any lens sees"
+        found.set("axis", "up", f"axis: z points up, a height map ({where}: {why})")
+    if "float_unit" in found.told:
+        return
+    scale = extent if found.sensor.axis == "up" else abs(median)
+    name = "width" if found.sensor.axis == "up" else "median distance"
+    guess = _guess(scale)
+    if guess is None:
+        raise DataError(f"{looks[0].path}: {where}, {name} {scale:.3g}: metres or millimetres?", _SAY_UNIT)
+    found.set("float_unit", guess[0], f"unit: {guess[1]} ({where}, {name} {scale:.3g})")
+
+
+def _guess(scale: float) -> tuple[float, Literal["metres", "millimetres"]] | None:
+    """Metres or millimetres, where only one of them is a size at which parts are looked at."""
+    if NEAREST <= scale <= FARTHEST:
+        return 1.0, "metres"
+    return (0.001, "millimetres") if NEAREST <= scale * 0.001 <= FARTHEST else None
+
+
+def _extent(raster: Raster, sensor: Sensor) -> float:
+    """Width of the measured points in their own unit, 0 for a depth image and for made up x and y."""
+    if raster.ndim != 3 and not is_cloud(raster):
+        return 0.0
+    points = raster.reshape(-1, 3)
+    there = np.isfinite(points).all(axis=1) & (points != 0).any(axis=1)
+    if not there.any():
+        return 0.0
+    low, high = np.quantile(points[there][:, 0], (0.01, 0.99)).tolist()
+    return float(high - low)
+
+
+# ---- camera -----------------------------------------------------------------------------------------------------
+
+
+def _camera(looks: Sequence[Look], found: Found) -> None:
+    images = [look for look in looks if look.kind == "depth" and not is_cloud(look.raster)]
+    if not images:
+        return
+    camera = found.sensor.camera
+    if found.sensor.axis == "up":
+        found.findings.append(f"grid: {found.sensor.pitch:g} m from pixel to pixel (--pitch)")
+    elif camera is not None:
+        found.findings.append(f"camera: fx {camera.fx:g}, fy {camera.fy:g}")
+    else:
+        found.findings.append(
+            "camera: not told (--intrinsics); one that looks at the middle is taken, tilt is approximate"
+        )
+    depth = metres(_valid(images[:1], found.sensor), found.sensor)
+    if depth.size and found.sensor.axis == "away":
+        found.findings.append(f"distance: {float(np.median(depth)):.3g} m")

@@ -1,0 +1,108 @@
+"""What made these files: the user's word, the data set's documentation, and what a look at some of them tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from uipad_cli.data.detect import Look, examine
+from uipad_cli.data.geometry import Preparation
+from uipad_cli.data.intrinsics import parse_intrinsics
+from uipad_cli.data.samples import colour_path
+from uipad_cli.data.scans import read_raster
+from uipad_cli.data.sensor import Sensor, parse_missing, parse_unit
+from uipad_cli.errors import DataError, UsageError
+from uipad_cli.records import Item
+
+LOOKS = 8  # files that are looked at
+
+
+def settings(
+    *,
+    plane: str = "border",
+    unit: str = "auto",
+    missing: str = "auto",
+    intrinsics: str | None = None,
+    axis: str = "auto",
+    pitch: float | None = None,
+    light: str | None = None,
+    longest: int | None = None,
+) -> Preparation:
+    """The options of the command line; what they leave open of the sensor is found by looking. Raises UsageError."""
+    told = {**parse_unit(unit), **parse_missing(missing)}
+    if intrinsics is not None:
+        told["camera"] = parse_intrinsics(intrinsics)
+    if axis != "auto":
+        told["axis"] = axis
+    if pitch is not None:
+        told["pitch"] = pitch
+    named = {"plane": plane, "sensor": told, "light": light, "longest": longest}
+    try:
+        return Preparation.model_validate({key: value for key, value in named.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"--{first['loc'][-1]} {first['input']}: {first['msg']}") from error
+
+
+def look(
+    items: Sequence[Item], preparation: Preparation, documented: Mapping[str, object]
+) -> tuple[Preparation, list[str]]:
+    """The preparation with all that was left open of its sensor filled in, and a sentence for every finding.
+
+    Raises DataError where a file does not say what one count is, UsageError for a light that is not there.
+    """
+    known = dict(documented)
+    longest = known.pop("longest", None)
+    findings = []
+    if longest is not None and preparation.longest is None:
+        preparation = preparation.model_copy(update={"longest": longest})
+        findings.append(f"size: scaled down to {longest} pixels on the longer side (--longest)")
+    asked = {name: getattr(preparation.sensor, name) for name in preparation.sensor.model_fields_set}
+    told = known | asked
+    for name in sorted(set(known) - set(asked)):
+        findings.append(f"{name}: {known[name]}, as the data set documents it")
+    findings += [f"{name}: {value}, as told" for name, value in asked.items()]
+    findings += _colour(items, preparation)
+    open_ = [item for item in items if item.depth_range is None]
+    if len(open_) < len(items):
+        first = next(item for item in items if item.depth_range is not None)
+        findings.append(f"depth: 16-bit counts, nearest and farthest in metres in a file of each pair; {_focal(first)}")
+    looks = _looks(open_)
+    if not looks:
+        return preparation.model_copy(update={"sensor": Sensor.model_validate(told)}), findings
+    sensor, found = examine(looks, told)
+    return preparation.model_copy(update={"sensor": sensor}), findings + found
+
+
+def _looks(items: Sequence[Item]) -> list[Look]:
+    """Some files, evenly over all; one that cannot be read is a matter of its own pair."""
+    step = max(1, -(-len(items) // LOOKS))
+    looks = []
+    for item in items[::step]:
+        try:
+            looks.append(look_at(item.geometry, item))
+        except DataError:
+            continue
+    return looks
+
+
+def look_at(path: Path, item: Item) -> Look:
+    """One geometry file as it lies on disk. Raises DataError, ResourceError."""
+    if item.geometry_kind == "height":
+        raise ValueError(f"{path} is prepared")
+    return Look(path, item.geometry_kind, read_raster(path))
+
+
+def _colour(items: Sequence[Item], preparation: Preparation) -> list[str]:
+    first = items[0]
+    chosen = colour_path(first, preparation.light)
+    if not first.lights:
+        return []
+    names = [name for name, path in first.lights if path == chosen]
+    return [f"colour: light {names[0] if names else chosen.name} of {', '.join(dict(first.lights))} (--light)"]
+
+
+def _focal(item: Item) -> str:
+    return "no camera" if item.camera is None else f"focal length {item.camera[0]:g} pixels"
