@@ -50,6 +50,10 @@ class TestUnit:
         assert sensor.unit == pytest.approx(1 / 5000)
         assert "divisible by 5" in told_by(findings, "unit")
 
+    def test_a_coarse_sensor_is_no_other_unit(self) -> None:
+        raster = (10 * hill(70, 90).round()).astype(np.uint16)
+        assert examine([look(raster)], {})[0] == Sensor()
+
     def test_rotated_bits(self) -> None:
         millimetres = hill(700, 8200, 200).round().astype(np.uint16)
         raster = (millimetres << 3) | (millimetres >> 13)

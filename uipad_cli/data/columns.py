@@ -16,6 +16,7 @@ from uipad_cli.data.rasters import ARRAY_CAP, Raster
 from uipad_cli.errors import DataError
 
 HEADER_CAP = 64 * 1024  # bytes; no header of text is longer
+LINE_CAP = 64 * 1024  # bytes; each number of a line takes ten times its length while it is read
 WANTED = frozenset({"x", "y", "z", "rgb", "rgba", "red", "green", "blue"})  # no other column is ever decoded
 
 
@@ -64,10 +65,10 @@ def packed(data: bytes, place: int, stride: int, count: int, dtype: str) -> Rast
 
 
 def lines(data: bytes, place: int) -> Iterator[bytes]:
-    """The lines from byte `place` on, without the blank ones."""
+    """The lines from byte `place` on, without the blank ones; what is longer than LINE_CAP comes in pieces."""
     stream = BytesIO(data)
     stream.seek(place)
-    return (line for line in stream if not line.isspace())
+    return (line for line in iter(lambda: stream.readline(LINE_CAP), b"") if not line.isspace())
 
 
 def table(text: Iterator[bytes], count: int, width: int, path: Path) -> npt.NDArray[np.float64]:

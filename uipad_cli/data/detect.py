@@ -23,7 +23,7 @@ from uipad_cli.errors import DataError
 NEAREST, FARTHEST = 0.03, 15.0  # metres: between them a sensor stands before its part
 _SENTINEL_SHARE = 5e-4  # of all pixels; a number that stands for "missing" is frequent
 _SWAP_GAIN = 2.0  # times as many changes of the high byte as of the low one
-_DISTINCT = 40  # different counts that must share a factor before it means anything
+_DISTINCT = 16  # different counts that must share a factor before it means anything
 _KINECT_LARGEST = 2047
 _WIDE = 2.0  # width over distance that no lens sees: 90 degrees
 
@@ -204,18 +204,23 @@ def _whole_unit(looks: Sequence[Look], found: Found) -> None:
     if float(counts.min()) < 0:
         raise DataError(f"{looks[0].path}: negative counts: a height map, not a depth image", f"{_SAY_UNIT} --axis up")
     if looks[0].raster.dtype == np.uint16 and distinct.size >= _DISTINCT:
-        if float((counts % 8 == 0).mean()) > 0.9:
+        if _in_steps_of(counts, 8, 0.9):
             found.set(
                 "encoding", "rotated", f"unit: millimetres, bits rotated as in SUN RGB-D ({where}; nearly all / 8)"
             )
             return
-        if float((counts % 5 == 0).mean()) > 0.999:
+        if _in_steps_of(counts, 5, 0.999):
             found.set("unit", 1 / 5000, f"unit: 1/5000 m ({where}, all divisible by 5: millimetres stored fivefold)")
             return
     if NEAREST <= median * 0.001 <= FARTHEST:
         found.set("unit", 0.001, f"unit: millimetres ({where}: the part is {median / 1000:.2f} m away)")
         return
     raise DataError(f"{looks[0].path}: {where}: in millimetres the part would be {median / 1000:.3g} m away", _SAY_UNIT)
+
+
+def _in_steps_of(counts: npt.NDArray[Any], factor: int, share: float) -> bool:
+    """True where nearly all counts are multiples of a factor, and not of twice as much: that is a coarse sensor's."""
+    return float((counts % factor == 0).mean()) > share and float((counts % (2 * factor) == 0).mean()) < 0.9
 
 
 def _float_unit(looks: Sequence[Look], found: Found) -> None:

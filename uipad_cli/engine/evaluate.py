@@ -24,7 +24,7 @@ from uipad_cli.errors import DataError
 from uipad_cli.methods.base import Method
 from uipad_cli.metrics.ranking import auroc, average_precision, f1_max
 from uipad_cli.metrics.region import pixel_metrics
-from uipad_cli.records import GOOD, Missing, Report, silent
+from uipad_cli.records import GOOD, Missing, Progress, Report, silent
 from uipad_cli.report.page import COLUMNS
 
 SHEET_ROWS_PER_TYPE = 2
@@ -80,6 +80,8 @@ def evaluate(
         for record in records:
             pairs = split_pairs(record, data, "test", missing)
             results.append(_measure(record, method, pairs, out / record.category, report))
+            if results[-1].unseen_share > 0:
+                report(Progress("note", 0, 0, note=_unseen(results[-1])))
     files.write_json(out / "metrics.json", document(results))
     return results
 
@@ -167,6 +169,15 @@ def _measure(record: Checkpoint, method: Method, pairs: Pairs, out: Path, report
     ordered = {name: metrics[name] for name in COLUMNS}
     usual = float(np.median(times))
     return CategoryResult(record, ordered, by_defect, counts, scores, unseen, seconds, usual, out / "sheet.jpg")
+
+
+def _unseen(result: CategoryResult) -> str:
+    regions = result.counts["regions_unseen"]
+    lost = f", and {regions} defect region(s) with it" if regions else ""
+    return (
+        f"{result.record.category}: {result.unseen_share:.0%} of the image was never looked at (NaN in the maps){lost};"
+        " train --framing full or tile sees all of it"
+    )
 
 
 def _margin(judged: Judged, threshold: float) -> float:

@@ -17,7 +17,7 @@ from uipad_cli.records import GOOD
 
 LEAST_PARTS = 5  # before one of them can be out of line
 _NOISES = 6.0
-_HEIGHT = 0.5  # of the height range: a lesser difference is no matter
+_HEIGHT = 0.5  # of the usual range of heights: a lesser difference is no matter
 _WORST = 3  # parts that the document names
 
 
@@ -150,7 +150,8 @@ def outliers(parts: Sequence[Part], value: Callable[[Part], float], least: float
 
 def out_of_height(parts: Sequence[Part], scale: HeightScale) -> list[Part]:
     """Parts that end much higher or lower, or begin much higher or lower, than is usual."""
-    least = _HEIGHT * (scale.high - scale.low)
+    usual = median(part.top for part in parts) - median(part.bottom for part in parts)
+    least = _HEIGHT * max(usual, scale.high - scale.low)
     found = [*outliers(parts, lambda part: part.top, least), *outliers(parts, lambda part: part.bottom, least)]
     return list(dict.fromkeys(found))
 

@@ -57,7 +57,7 @@ def direction(shift: Shift) -> str:
 
 def _sizes(health: CategoryHealth) -> Iterator[str]:
     if len(health.sizes) > 1:
-        told = ", ".join(f"{size} ({count} pairs)" for size, count in list(health.sizes.items())[:SHOWN])
+        told = ", ".join(f"{size} ({count})" for size, count in list(health.sizes.items())[:SHOWN])
         rarest = list(health.sizes)[-1]
         example = next(part.name for part in health.parts if part.size == rarest)
         yield (
@@ -115,19 +115,19 @@ def _twins(health: CategoryHealth) -> Iterator[str]:
 def _masks(health: CategoryHealth) -> Iterator[str]:
     if good := marked_good(health.parts):
         yield (
-            f"{len(good)} good parts have a mask that marks a defect: {listed([part.name for part in good])}. Empty the"
+            f"good parts whose mask marks a defect ({len(good)}): {listed([part.name for part in good])}. Empty the"
             " mask, or file the part under its defect."
         )
     if without := unmarked(health.parts):
         bad = sum(part.is_defective for part in health.parts)
         yield (
-            f"{len(without)} of {bad} defective parts have no mask file: {listed([part.name for part in without])}. Add"
-            " the masks in gt/; without them no pixel can be judged."
+            f"defective parts without a mask file ({len(without)} of {bad}): {listed([part.name for part in without])}."
+            " Add the masks; without them no pixel can be judged."
         )
     if nothing := empty(health.parts):
         yield (
-            f"{len(nothing)} defective parts have a mask without any marked pixel:"
-            f" {listed([part.name for part in nothing])}. Mark the defect, or file the part under good."
+            f"defective parts whose mask is empty ({len(nothing)}): {listed([part.name for part in nothing])}. Mark the"
+            " defect, or file the part under good."
         )
 
 

@@ -7,9 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from uipad_cli.data import choose_category, files, open_dataset
 from uipad_cli.data.folder import pair
+from uipad_cli.data.framing import resize
+from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.layout import GEOMETRIES, IMAGES, by_stem
+from uipad_cli.data.samples import colour_path
 from uipad_cli.data.sensor import parse_unit
 from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
 from uipad_cli.engine.judging import Judged, check_preparation, judge, pairs_of, without
@@ -125,6 +130,17 @@ def _lone_files(folder: Path, missing: Missing) -> list[Item]:
     return [pair(path, path, depth=missing == "depth") for _, path in found]
 
 
+def _full_size(judged: Judged, preparation: Preparation, missing: Missing | None) -> Judged:
+    """A raw pair that was scaled down for judging (`longest`) with its photo and map as large as it came."""
+    if preparation.longest is None or judged.item.geometry_kind == "height" or missing == "rgb":
+        return judged
+    photo = files.read_rgb(colour_path(judged.item, preparation.light))
+    size = (photo.shape[0], photo.shape[1])
+    scores = resize(np.nan_to_num(judged.map), size)
+    scores[resize(np.isnan(judged.map), size, nearest=True)] = np.nan
+    return replace(judged, map=scores, sample=replace(judged.sample, rgb=photo))
+
+
 def _verdict(judged: Judged, record: Checkpoint, request: Request) -> dict[str, object]:
     """Write the map and its picture; what the JSON line says."""
     item, calibration = judged.item, record.calibration
@@ -132,6 +148,7 @@ def _verdict(judged: Judged, record: Checkpoint, request: Request) -> dict[str, 
     name = item.name.strip("/") if item.category or item.split else item.stem
     map_path, picture_path = request.out / f"{name}_map.tiff", request.out / f"{name}_heat.png"
     about = {"score": judged.score, "threshold": threshold, "low": calibration.map_low, "high": calibration.map_high}
+    judged = _full_size(judged, record.preparation, request.missing)
     files.write_tiff(map_path, judged.map, about)
     files.write_png(picture_path, heat_overlay(judged, calibration))
     there: dict[str, object] = {"rgb": str(item.rgb), "depth": str(item.geometry)}

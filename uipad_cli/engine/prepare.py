@@ -18,6 +18,7 @@ from uipad_cli.engine.sensing import look
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.records import GOOD, Item, Progress, Report, silent
 
+UPSIDE_DOWN = 3.0  # times as far below the background as above it
 OTHER_UNIT = 100.0  # times the usual range of heights, or one over it
 
 Entries = Mapping[str, PairEntry]  # by SPLIT/DEFECT/STEM
@@ -50,6 +51,8 @@ def prepare(
     old = _old_manifest(destination, journal, chosen, preparation)
     outcomes = _run(_tasks(items, destination, preparation, old, journal), workers, journal, report)
     outcomes |= _out_of_line(outcomes, items)
+    for note in _upside_down(outcomes, preparation):
+        report(Progress("note", 0, 0, note=note))
     failures = tuple(outcome.error for outcome in outcomes.values() if outcome.entry is None)
     if len(failures) == len(items):
         raise DataError(f"none of {len(items)} pairs could be prepared: {failures[0]}", "mend the files and run again")
@@ -151,6 +154,21 @@ def _out_of_line(outcomes: Mapping[str, Outcome], items: Sequence[Item]) -> dict
                 told = f"{name}: heights over {span:.3g} m, where {usual:.3g} m are usual: is it in another unit?"
                 back[name] = Outcome(name, None, error=told)
     return back
+
+
+def _upside_down(outcomes: Mapping[str, Outcome], preparation: Preparation) -> list[str]:
+    """A sentence where parts hang below their background: z points the other way, or the plane is the part's top."""
+    facts = [outcome.entry.geometry for outcome in outcomes.values() if outcome.entry is not None]
+    if preparation.plane == "none" or not facts:
+        return []
+    above, below = median(one.height_max for one in facts), -median(one.height_min for one in facts)
+    if below <= UPSIDE_DOWN * above:
+        return []
+    other = "up" if preparation.sensor.axis == "away" else "away"
+    return [
+        f"warning: parts reach {1000 * below:.3g} mm below their background and {1000 * above:.3g} mm above it:"
+        f" if z points the other way, prepare with --axis {other}; if the border shows the part's top, --plane none"
+    ]
 
 
 def _named(manifest: Manifest) -> Iterator[tuple[str, PairEntry]]:
