@@ -157,8 +157,8 @@ class TestBytesAndAxis:
     def test_a_camera_is_asked_for(self) -> None:
         raster = hill(700, 900).astype(np.uint16)
         assert "not told" in told_by(examine([look(raster)], {})[1], "camera")
-        camera = Intrinsics(fx=500, fy=500)
-        assert "fx 500" in told_by(examine([look(raster)], {"camera": camera})[1], "camera")
+        told: dict[str, object] = {"camera": Intrinsics(fx=500, fy=500)}
+        assert not any(finding.startswith("camera") for finding in examine([look(raster)], told)[1])
 
     def test_nothing_measured(self) -> None:
         with pytest.raises(DataError, match="missing"):

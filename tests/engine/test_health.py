@@ -48,10 +48,11 @@ def write_part(
         files.write_png(folder / "gt" / f"{stem}.png", ids)
 
 
-@pytest.fixture
-def nut(tmp_path: Path) -> Path:
-    """The folder of a category with nothing wrong."""
-    folder = tmp_path / "raw" / "nut"
+@pytest.fixture(scope="session")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A category with nothing wrong in raw/nut, and out/, which it was prepared into."""
+    root = tmp_path_factory.mktemp("clean")
+    folder = root / "raw" / "nut"
     for number in range(6):
         write_part(folder / "train" / "good", f"{number:03}", seed=number)
     for number in range(2):
@@ -59,7 +60,15 @@ def nut(tmp_path: Path) -> Path:
     for number in range(TEST):
         write_part(folder / "test" / "good", f"{number:03}", seed=40 + number, mask=False)
         write_part(folder / "test" / "cut", f"{number:03}", seed=60 + number, mask=True)
-    return folder
+    prepare(root / "raw", root / "out", workers=1)
+    return root
+
+
+@pytest.fixture
+def nut(clean: Path, tmp_path: Path) -> Path:
+    """The folder of the clean category, to be spoiled."""
+    shutil.copytree(clean, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "raw" / "nut"
 
 
 def items_of(raw: Path) -> list[Item]:
@@ -129,7 +138,7 @@ class TestClean:
         monday = nut.parents[1] / "monday"
         (nut / "test" / "good").rename(monday)
         shutil.rmtree(monday / "gt")
-        out = nut.parents[1] / "out"
+        out = nut.parents[1] / "ready"
         prepare(monday, out, workers=1)
         health = examine(out, [])
         assert health.warnings == ()

@@ -64,11 +64,16 @@ def packed(data: bytes, place: int, stride: int, count: int, dtype: str) -> Rast
     return np.ndarray((count,), dtype, data, place, (stride,))
 
 
-def lines(data: bytes, place: int) -> Iterator[bytes]:
-    """The lines from byte `place` on, without the blank ones; what is longer than LINE_CAP comes in pieces."""
+def lines(data: bytes, place: int, path: Path) -> Iterator[bytes]:
+    """The lines from byte `place` on, without the blank ones. Raises DataError where one is longer than LINE_CAP."""
+    end = place
+    while len(data) - end > LINE_CAP:
+        end = data.rfind(b"\n", end, end + LINE_CAP) + 1
+        if end == 0:
+            raise damaged(path, f"a line of it is longer than {LINE_CAP} bytes")
     stream = BytesIO(data)
     stream.seek(place)
-    return (line for line in iter(lambda: stream.readline(LINE_CAP), b"") if not line.isspace())
+    return (line for line in stream if not line.isspace())
 
 
 def table(text: Iterator[bytes], count: int, width: int, path: Path) -> npt.NDArray[np.float64]:

@@ -269,12 +269,9 @@ def _camera(looks: Sequence[Look], found: Found) -> None:
     images = [look for look in looks if look.kind == "depth" and not is_cloud(look.raster)]
     if not images:
         return
-    camera = found.sensor.camera
     if found.sensor.axis == "up":
         found.findings.append(f"grid: {found.sensor.pitch:g} m from pixel to pixel (--pitch)")
-    elif camera is not None:
-        found.findings.append(f"camera: fx {camera.fx:g}, fy {camera.fy:g}")
-    else:
+    elif found.sensor.camera is None:
         found.findings.append(
             "camera: not told (--intrinsics); one that looks at the middle is taken, tilt is approximate"
         )

@@ -130,7 +130,7 @@ def _text(data: bytes, header: _Header, path: Path) -> dict[str, Raster]:
     columns.check_points(header.points, 8 * width, path)
     if 2 * header.points * width > len(data) - header.start + 1:
         raise damaged(path, f"its header promises {header.points} points, more than the file can hold")
-    rows = columns.lines(data, header.start)
+    rows = columns.lines(data, header.start, path)
     numbers = columns.table(rows, header.points, width, path)
     if next(rows, None) is not None:
         raise damaged(path, f"its header promises {header.points} points, but more follow")

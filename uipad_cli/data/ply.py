@@ -163,7 +163,7 @@ def _text(data: bytes, header: _Header, path: Path) -> _Found:
     width = len(vertex.properties)
     if 2 * vertex.count * width > len(data) - header.start + 1:
         raise damaged(path, f"its header promises {vertex.count} points, more than the file can hold")
-    rows = columns.lines(data, header.start)
+    rows = columns.lines(data, header.start, path)
     for element in header.elements[: header.vertex]:
         _skip(rows, element.count)
     numbers = columns.table(rows, vertex.count, width, path)

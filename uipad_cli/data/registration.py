@@ -188,24 +188,27 @@ def _vertex(three: Floats) -> float:
     return float(three[0] - three[2]) / (2 * bend) if bend < 0 else 0.0
 
 
-def _strengths(gradients: list[npt.NDArray[np.complex128]], believed: Mask) -> Field:
+def _strengths(gradients: list[Field], believed: Mask) -> Field:
     """Gradients [h,w] of the channels of one image → its edges; nothing where they are not believed."""
-    tensor = np.sum([gradient * gradient for gradient in gradients], axis=0)
+    tensor = gradients[0] * gradients[0]
+    for gradient in gradients[1:]:
+        tensor += gradient * gradient
     size = np.sqrt(np.abs(tensor))
-    full = float(np.quantile(size[believed], _STRONGEST)) if believed.any() else 0.0
+    seen = size[believed]
+    full = float(np.quantile(seen, _STRONGEST)) if seen.size else 0.0
     if full <= 0:
-        full = float(size[believed].max(initial=0.0)) or 1.0
-    strength = np.minimum(size / full, 1)
-    noise = float(np.median(strength[believed])) if believed.any() else 0.0
-    strength = np.where(believed, np.maximum(strength - _NOISE * noise, 0), 0)
-    return np.asarray(strength * tensor / np.maximum(size * size, 1e-30), dtype=np.complex64)
+        full = float(seen.max(initial=0.0)) or 1.0
+    noise = min(float(np.median(seen)) / full, 1.0) if seen.size else 0.0
+    strength = np.where(believed, np.maximum(np.minimum(size / full, 1) - _NOISE * noise, 0), 0)
+    unit = tensor / np.maximum(size * size, np.finfo(np.float32).tiny)
+    return np.asarray(strength * unit, dtype=np.complex64)
 
 
-def _gradient(image: npt.NDArray[np.floating]) -> npt.NDArray[np.complex128]:
+def _gradient(image: npt.NDArray[np.floating]) -> Field:
     """Rise per pixel to the right, and downwards as the imaginary part, [h,w]."""
-    smooth = cv2.GaussianBlur(image.astype(np.float64), (0, 0), _BLUR)
+    smooth = cv2.GaussianBlur(image.astype(np.float32), (0, 0), _BLUR)
     down, right = np.gradient(smooth)
-    return np.asarray(right + 1j * down, dtype=np.complex128)
+    return np.asarray(right + 1j * down, dtype=np.complex64)
 
 
 def _solid(there: Mask) -> Floats:

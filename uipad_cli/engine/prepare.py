@@ -55,7 +55,8 @@ def prepare(
         report(Progress("note", 0, 0, note=note))
     failures = tuple(outcome.error for outcome in outcomes.values() if outcome.entry is None)
     if len(failures) == len(items):
-        raise DataError(f"none of {len(items)} pairs could be prepared: {failures[0]}", "mend the files and run again")
+        cure = next(iter(outcomes.values())).cure or "mend the files and run again"
+        raise DataError(f"none of {len(items)} pairs could be prepared: {failures[0]}", cure)
     _remove_stale(destination, chosen, old, outcomes)
     entries = dict(old.categories)
     for category in chosen:

@@ -48,6 +48,7 @@ class Outcome:
     entry: PairEntry | None
     skipped: bool = False
     error: str = ""
+    cure: str = ""
 
 
 class Line(BaseModel):
@@ -135,7 +136,7 @@ def prepare_one(task: Task) -> Outcome:
             return Outcome(item.name, task.known, skipped=True)
         return Outcome(item.name, _write(item, target, task.preparation, key))
     except DataError as error:
-        return Outcome(item.name, None, error=error.message)
+        return Outcome(item.name, None, error=error.message, cure=error.cure or "")
 
 
 def outputs(item: Item) -> list[Path]:
