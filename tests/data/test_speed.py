@@ -27,16 +27,18 @@ SENSOR = Sensor.model_validate(eyecandies.DOCUMENTED)
 
 
 def points_by_loop(item: Item) -> Any:
-    """One pixel after the other, as the formula of the data set is written down."""
+    """One pixel after the other, as the formula of the data set is written down: depth · K⁻¹ (u, v, 1, 1/depth)."""
     counts = read_raster(item.geometry)
     assert item.depth_range is not None and item.camera is not None
     (low, high), (fx, fy, cx, cy) = item.depth_range, item.camera
+    camera = np.array([[fx, 0, cx, 0], [0, fy, cy, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    inverse = np.linalg.inv(camera)
     points = np.zeros((*counts.shape, 3), np.float32)
     for row in range(counts.shape[0]):
         for column in range(counts.shape[1]):
             depth = float(counts[row, column]) / 65535 * (high - low) + low
             if depth > 0:
-                points[row, column] = (column - cx) / fx * depth, (row - cy) / fy * depth, depth
+                points[row, column] = depth * (inverse @ np.array([column, row, 1, 1 / depth]))[:3]
     return points
 
 
