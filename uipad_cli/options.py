@@ -34,6 +34,8 @@ Sentinel = Annotated[str, typer.Option("--missing", help="Missing pixels: auto, 
 Camera = Annotated[str | None, typer.Option("--intrinsics", help="Depth camera: fx,fy,cx,cy, or its json, yaml, xml.")]
 Axis = Annotated[Literal["auto", "away", "up"], typer.Option(help="Where z points: away from the sensor, or up.")]
 Pitch = Annotated[float | None, typer.Option(min=1e-9, help="Metres from pixel to pixel of a height map.")]
-Light = Annotated[str | None, typer.Option(help="Which colour image, where a data set has several: 0 to 5, ps.")]
+Light = Annotated[
+    str | None, typer.Option(help="Which colour image, where there are several (0 to 5, ps), or normals.")
+]
 Longest = Annotated[int | None, typer.Option(min=64, help="Scale pairs down to so many pixels on the longer side.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="A line for every pair.")]

@@ -60,7 +60,7 @@ class TestEyecandies:
             assert one.rgb.read_bytes() != other.rgb.read_bytes()
         with pytest.raises(UsageError, match="light 'ps'") as caught:
             prepare(raw, tmp_path / "out", workers=1, preparation=settings(light="ps"))
-        assert "0, 1, 2, 3, 4, 5" in str(caught.value.cure)
+        assert "0, 1, 2, 3, 4, 5, normals" in str(caught.value.cure)
 
 
 class TestRealIADD3:
@@ -166,6 +166,16 @@ class TestOwnSensor:
         seen: list[Progress] = []
         prepare(tmp_path / "own", tmp_path / "out", workers=1, report=seen.append)
         assert any("--axis up" in step.note for step in seen)
+
+    def test_normals_can_stand_for_colour(self, tmp_path: Path) -> None:
+        write_own(tmp_path / "own", lambda folder, stem, depth: files.write_tiff(folder / f"{stem}.tiff", depth))
+        told = settings(light="normals", intrinsics="600")
+        summary = prepare(tmp_path / "own", tmp_path / "out", workers=1, preparation=told)
+        assert "normals" in found(summary, "colour")
+        picture = files.read_rgb(prepared.scan(tmp_path / "out", "own", "train")[0].rgb)
+        assert picture.shape == (64, 64, 3)
+        assert not picture[0].any()  # at the rim there is no neighbour
+        assert np.median(picture[26:38, 26:38, 2]) > 200  # level ground faces the sensor
 
     def test_a_table_of_points_alone(self, tmp_path: Path) -> None:
         if not SHARED.is_dir():

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from uipad_cli.data import files
 from uipad_cli.data.framing import resize, working_size
-from uipad_cli.data.geometry import Preparation, Prepared, prepare_geometry
+from uipad_cli.data.geometry import Preparation, Prepared, measured, normals, prepare_geometry
 from uipad_cli.data.scans import read_points
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.records import Item, Modality, Sample
@@ -18,6 +18,7 @@ from uipad_cli.records import Item, Modality, Sample
 Colour = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
+NORMALS = "normals"  # the light under which the normals of the geometry are taken for the colour image
 GREY = 128  # of a photograph that is missing
 
 
@@ -61,20 +62,33 @@ def prepare_pair(item: Item, preparation: Preparation) -> tuple[Colour, Prepared
     if item.geometry_kind != "z":  # those are registered, but not pixel by pixel
         _check_sizes(path, rgb.shape[:2], item.geometry, points.shape[:2])
     size = working_size(rgb.shape[0], rgb.shape[1], preparation.longest)
+    if preparation.light == NORMALS:
+        rgb = _normals_picture(points)
     return resize(rgb, size), _scaled(_level(item, points, preparation), size)
 
 
 def colour_path(item: Item, light: str | None) -> Path:
-    """The colour image of a pair, or the one of `light`. Raises UsageError where there is no such one."""
-    if light is None:
+    """The colour image of a pair, or the one of `light`. Raises UsageError where there is no such one.
+
+    `NORMALS` is no file: it is drawn from the geometry, in the place of the image that gives it its size.
+    """
+    if light in (None, NORMALS):
         return item.rgb
     known = dict(item.lights)
     if light not in known:
         raise UsageError(
             f"{item.rgb}: has no image of light {light!r}",
-            f"choose one of: {', '.join(known)}" if known else "leave --light out: this data set has one image each",
+            f"choose one of: {', '.join((*known, NORMALS))}",
         )
     return known[light]
+
+
+def _normals_picture(points: npt.NDArray[np.float32]) -> Colour:
+    """Normals of points [H0,W0,3] as colours, as pseudo-3D images show them; black where none is known."""
+    found = normals(points, measured(points)) * np.array([1, 1, -1], np.float32)  # blue faces the sensor
+    picture: Colour = np.rint((found + 1) * 127.5).astype(np.uint8)
+    picture[~found.any(axis=2)] = 0
+    return picture
 
 
 def _heights(item: Item) -> tuple[npt.NDArray[np.float32], Mask]:

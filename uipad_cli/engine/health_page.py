@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
 import numpy as np
 
@@ -51,6 +51,7 @@ def facts(health: CategoryHealth) -> dict[str, str]:
             f"{100 * fmean(map(missing, parts)):.1f} % on average, {100 * missing(worst):.1f} % in {worst.name}"
         ),
         "tilt of the plane": f"{fmean(map(tilt, parts)):.1f}° on average, {tilt(steepest):.1f}° in {steepest.name}",
+        "pixel pitch": f"{1000 * median(part.entry.geometry.pitch_m for part in parts):.3g} mm from point to point",
         "height scale": f"{1000 * health.scale.low:.2f} to {1000 * health.scale.high:.2f} mm",
         "registration": _registration(health.shift),
     }

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from uipad_cli.data.detect import Look, examine
 from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.intrinsics import parse_intrinsics
-from uipad_cli.data.samples import colour_path
+from uipad_cli.data.samples import NORMALS, colour_path
 from uipad_cli.data.scans import read_raster
 from uipad_cli.data.sensor import Sensor, parse_missing, parse_unit
 from uipad_cli.errors import DataError, UsageError
@@ -98,6 +98,8 @@ def look_at(path: Path, item: Item) -> Look:
 def _colour(items: Sequence[Item], preparation: Preparation) -> list[str]:
     first = items[0]
     chosen = colour_path(first, preparation.light)
+    if preparation.light == NORMALS:
+        return ["colour: the normals of the geometry, as told (--light)"]
     if not first.lights:
         return []
     names = [name for name, path in first.lights if path == chosen]
