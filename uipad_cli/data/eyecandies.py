@@ -17,7 +17,7 @@ import yaml
 
 from uipad_cli.data import choose_category, files
 from uipad_cli.data.headers import check_size, damaged
-from uipad_cli.data.layout import own_name, subfolders
+from uipad_cli.data.layout import named_categories
 from uipad_cli.errors import DataError
 from uipad_cli.records import GOOD, Item
 
@@ -67,9 +67,7 @@ def recognise(root: Path) -> bool:
 
 def categories(root: Path) -> list[str]:
     """Names of the classes, sorted; the folder's own name where it is a class itself."""
-    if _is_category(root):
-        return [own_name(root)]
-    return [folder.name for folder in subfolders(root) if _is_category(folder)]
+    return named_categories(root, _is_category)
 
 
 def scan(root: Path, category: str, split: str) -> list[Item]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,13 @@ def subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return [path for path in _entries(folder) if path.is_dir() and not path.name.startswith(".")]
+
+
+def named_categories(root: Path, is_category: Callable[[Path], bool]) -> list[str]:
+    """Names of the categories in a folder, sorted; the folder's own name where it is a category itself."""
+    if is_category(root):
+        return [own_name(root)]
+    return [folder.name for folder in subfolders(root) if is_category(folder)]
 
 
 def own_name(root: Path) -> str:

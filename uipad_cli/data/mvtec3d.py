@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from uipad_cli.data import SPLITS, choose_category
-from uipad_cli.data.layout import leaf, own_name, subfolders
+from uipad_cli.data.layout import leaf, named_categories, subfolders
 from uipad_cli.records import Item
 
 
@@ -16,9 +16,7 @@ def recognise(root: Path) -> bool:
 
 def categories(root: Path) -> list[str]:
     """Names of the categories, sorted; the folder's own name where it is a category itself."""
-    if _is_category(root):
-        return [own_name(root)]
-    return [folder.name for folder in subfolders(root) if _is_category(folder)]
+    return named_categories(root, _is_category)
 
 
 def scan(root: Path, category: str, split: str) -> list[Item]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from uipad_cli.render import MAGENTA
-from uipad_cli.report.page import Bar, Picture
+from uipad_cli.report.page import Bar, Picture, data_uri
 
 Rgb = NDArray[np.uint8]
 
@@ -90,7 +89,7 @@ def build_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(figures=_figures, data_uri=_data_uri, bar=_bar)
+    environment.filters.update(figures=_figures, data_uri=data_uri, bar=_bar)
     return environment.get_template("health.html").render(
         title=title,
         warnings=warnings,
@@ -150,7 +149,3 @@ def _figures(value: float) -> str:
 def _bar(auroc: float) -> str:
     """Width of a meter: nothing at 0.5, full at 0 and at 1."""
     return f"{100 * min(max(2 * abs(auroc - 0.5), 0.0), 1.0):.1f}%"
-
-
-def _data_uri(image: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(image).decode('ascii')}"

@@ -98,7 +98,7 @@ def build_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=_percent, figures=_figures, bar=_bar_width, data_uri=_data_uri)
+    environment.filters.update(percent=_percent, figures=_figures, bar=_bar_width, data_uri=data_uri)
     for section in sections:
         for picture in section.pictures:
             if _media_type(picture.image) is None:
@@ -178,7 +178,8 @@ def _bar_width(share: float) -> str:
     return f"{100 * min(max(share, 0.0), 1.0):.1f}%"
 
 
-def _data_uri(image: bytes) -> str:
+def data_uri(image: bytes) -> str:
+    """A PNG or JPEG file as the address of an image inside a page."""
     return f"data:{_media_type(image)};base64,{base64.b64encode(image).decode('ascii')}"
 
 
