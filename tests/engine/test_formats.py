@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from uipad_cli.data import files, prepared, realiad_d3
+from uipad_cli.cli import main
+from uipad_cli.data import files, open_dataset, prepared, realiad_d3
 from uipad_cli.data.pairs import load_sample
 from uipad_cli.engine.prepare import prepare
 from uipad_cli.engine.sensing import settings
@@ -189,3 +190,34 @@ class TestOwnSensor:
         summary = prepare(tmp_path / "own", tmp_path / "out", workers=1, preparation=settings(plane="none"))
         assert summary.failures == ()
         assert summary.pairs == 4
+
+
+@pytest.mark.parametrize("name", ["eyecandies", "realiad_d3"])
+def test_raw_pairs_score_as_their_prepared_copies(
+    writers: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Through all of the command line: what `prepare` found out, `infer` goes by."""
+    raw, ready, run = (tmp_path / part for part in ("raw", "ready", "run"))
+    if name == "eyecandies":
+        writers.write_eyecandies(raw, train=3, val=0, good=2, bad=2, private=0, size=64)
+    else:
+        writers.write_realiad_d3(raw, train=3, size=48)
+    assert main(["prepare", str(raw), str(ready), "--longest", "80"]) == 0
+    category = prepared.categories(ready)[0]
+    quick = ["backbone=gabor", "method=patchcore", "framing.resize=56", "framing.crop=56", "precision=fp32"]
+    told = [part for setting in quick for part in ("--set", setting)]
+    assert main(["train", str(ready), "--category", category, "--out", str(run), *told]) == 0
+    capsys.readouterr()
+    scores = []
+    for folder in (raw, ready):
+        assert main(["infer", str(folder), "--model", str(run), "--out", str(tmp_path / "o"), "--json"]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        scores.append([line["score"] for line in lines])
+        photos = [files.read_rgb(Path(line["rgb"])).shape[:2] for line in lines]
+        assert [files.read_map(Path(line["map"]))[0].shape for line in lines] == photos  # as large as it came
+    assert scores[0] == scores[1]
+    item = open_dataset(raw).scan(raw, category, "test")[0]
+    told = ["--model", str(run), "--out", str(tmp_path / "o"), "--json"]
+    assert main(["infer", str(item.rgb), str(item.geometry), *told]) == 0
+    alone = json.loads(capsys.readouterr().out)["score"]
+    assert alone in scores[0]
