@@ -32,7 +32,10 @@ BackgroundPlane = Annotated[str, typer.Option("--plane", help="Background plane:
 Unit = Annotated[str, typer.Option(help="One count or 1.0: auto, m, mm, um, 1/5000, metres, kinect, sun.")]
 Sentinel = Annotated[str, typer.Option("--missing", help="Missing pixels: auto, nan, or numbers such as 0,65535.")]
 Camera = Annotated[str | None, typer.Option("--intrinsics", help="Depth camera: fx,fy,cx,cy, or its json, yaml, xml.")]
-Axis = Annotated[Literal["auto", "away", "up"], typer.Option(help="Where z points: away from the sensor, or up.")]
+Axis = Annotated[
+    Literal["auto", "away", "toward", "up"],
+    typer.Option(help="Where z points: away from the sensor; toward it (OpenGL); up (height maps)."),
+]
 Pitch = Annotated[float | None, typer.Option(min=1e-9, help="Metres from pixel to pixel of a height map.")]
 Light = Annotated[
     str | None, typer.Option(help="Which colour image, where there are several (0 to 5, ps), or normals.")

@@ -45,10 +45,21 @@ class TestUnit:
         assert "0.8" in told_by(findings, "unit")
 
     def test_fivefold_millimetres_are_a_five_thousandth(self) -> None:
-        raster = (5 * hill(700, 900).round()).astype(np.uint16)
+        raster = (5 * hill(1700, 2100).round()).astype(np.uint16)
         sensor, findings = examine([look(raster)], {})
         assert sensor.unit == pytest.approx(1 / 5000)
         assert "divisible by 5" in told_by(findings, "unit")
+
+    def test_fivefold_or_in_steps_of_five_cannot_be_told(self) -> None:
+        raster = (5 * hill(200, 300).round()).astype(np.uint16)
+        with pytest.raises(DataError, match=r"by 5: 1/5000 m, 0\.27 m away, or millimetres in steps") as caught:
+            examine([look(raster)], {})
+        assert "--unit 1/5000" in caught.value.cure
+        assert examine([look(raster)], parse_unit("mm"))[0].unit == 0.001
+
+    def test_rarer_units_are_named(self) -> None:
+        _, findings = examine([look(hill(2700, 3000).astype(np.uint16))], {})
+        assert "some sensors count in 1/4000 m (0.73 m) or 1/10000 m (0.29 m)" in told_by(findings, "unit")
 
     def test_a_coarse_sensor_is_no_other_unit(self) -> None:
         raster = (10 * hill(70, 90).round()).astype(np.uint16)
@@ -83,7 +94,7 @@ class TestUnit:
         assert examine([look(depth)], {})[0].float_unit == unit
         assert examine([look(points(distance, 0.3 * distance), "xyz")], {})[0].float_unit == unit
 
-    @pytest.mark.parametrize("distance", [20.0, 0.001, 1e5])
+    @pytest.mark.parametrize("distance", [8.0, 20.0, 0.001, 1e5])
     def test_floats_that_fit_nothing(self, distance: float) -> None:
         with pytest.raises(DataError, match="metres or millimetres"):
             examine([look(hill(0.9 * distance, distance).astype(np.float32))], {})
@@ -115,6 +126,12 @@ class TestMissing:
         raster = np.minimum(hill(700, 900), 890).astype(np.float32)
         assert examine([look(raster)], {})[0].missing == (0.0,)
 
+    def test_a_level_table_is_no_mark(self) -> None:
+        raster = np.full((64, 64), 600, np.uint16)
+        raster[20:40, 20:40] = 570
+        assert examine([look(raster)], {})[0].missing == (0.0,)
+        assert examine([look(raster.astype(np.float32))], {})[0].missing == (0.0,)
+
     def test_what_is_not_finite(self) -> None:
         raster = points(0.6, 0.2)
         raster[:3] = np.nan
@@ -138,6 +155,22 @@ class TestBytesAndAxis:
         assert sensor.unit == 0.001
         assert "byte order" in told_by(findings, "byte order")
         assert not examine([look(raster)], {})[0].swapped
+
+    def test_eight_bits_scaled_up_are_not_swapped(self) -> None:
+        raster = hill(7, 18).astype(np.uint16) << 8
+        assert not examine([look(raster)], {})[0].swapped
+
+    def test_all_below_zero_points_toward_the_sensor(self) -> None:
+        behind = points(0.6, 0.2) * np.array([1, -1, -1], np.float32)
+        sensor, findings = examine([look(behind, "xyz")], {})
+        assert (sensor.axis, sensor.float_unit) == ("toward", 1.0)
+        assert "OpenGL" in told_by(findings, "axis")
+
+    def test_what_is_told_and_not_used_is_said(self) -> None:
+        told: dict[str, object] = {"camera": Intrinsics(fx=500, fy=500), "pitch": 1e-4}
+        _, findings = examine([look(points(0.6, 0.2), "xyz")], told)
+        assert "not used" in told_by(findings, "camera")
+        assert "not used" in told_by(findings, "pitch")
 
     def test_a_height_map_points_up(self) -> None:
         sensor, findings = examine([look(points(0, 100), "xyz")], {})

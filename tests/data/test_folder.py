@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uipad_cli.data import dataset_name, files, folder
+from uipad_cli.data import dataset_name, files, folder, mvtec3d
 from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.pairs import load_sample
 from uipad_cli.errors import DataError
@@ -80,17 +80,23 @@ def test_real_colour_and_depth(shared: Path) -> None:
 def test_splits_without_defect_folders(tmp_path: Path, write_pair: WritePair) -> None:
     root = tmp_path / "nuts"
     for stem in ("0", "1"):
-        write_pair(root / "train", stem, size=24)
+        write_pair(root / "Training", stem, size=24)
     write_pair(root / "val", "0", size=24)
     write_pair(root / "test", "good", size=24)
     write_pair(root / "test", "bad", size=24, mask=True)
     files.write_png(root / "test" / "gt" / "good.png", np.zeros((24, 24), np.uint8))
-    assert dataset_name(root) == "folder"
-    assert [item.name for item in folder.scan(root, "nuts", "train")] == ["nuts/train/good/0", "nuts/train/good/1"]
-    assert [item.name for item in folder.scan(root, "nuts", "validation")] == ["nuts/validation/good/0"]
-    assert [item.name for item in folder.scan(root, "nuts", "test")] == ["nuts/test/defect/bad", "nuts/test/good/good"]
-    assert folder.categories(tmp_path) == ["nuts"]
-    assert len(folder.scan(tmp_path, "nuts", "train")) == 2
+    write_pair(root / "test" / "dent", "7", size=24, mask=True)
+    assert dataset_name(root) == "mvtec3d"
+    for reader in (mvtec3d, folder):
+        assert [item.name for item in reader.scan(root, "nuts", "train")] == ["nuts/train/good/0", "nuts/train/good/1"]
+        assert [item.name for item in reader.scan(root, "nuts", "validation")] == ["nuts/validation/good/0"]
+        names = [item.name for item in reader.scan(root, "nuts", "test")]
+        assert names == ["nuts/test/defect/bad", "nuts/test/good/good", "nuts/test/dent/7"]
+        assert reader.categories(tmp_path) == ["nuts"]
+        assert len(reader.scan(tmp_path, "nuts", "train")) == 2
+    write_pair(root / "more", "0", size=24)
+    with pytest.raises(DataError, match="pairs beside the splits"):
+        mvtec3d.scan(root, "nuts", "train")
 
 
 def test_a_test_split_without_masks_has_no_labels(tmp_path: Path, write_pair: WritePair) -> None:

@@ -179,6 +179,16 @@ class TestPrepareGeometry:
         valid = np.ones((50, 50), np.bool_)
         assert foreground(height, valid, Preparation()).all()
 
+    def test_a_small_part_on_a_large_table_is_the_foreground(self) -> None:
+        height = np.random.default_rng(0).normal(0, 1e-4, (400, 600)).astype(np.float32)
+        height[200:235, 300:335] = 0.03  # half a per cent of the image
+        height[::40, ::40] = 0.02  # specks
+        valid = np.ones(height.shape, np.bool_)
+        part = foreground(height, valid, Preparation())
+        assert part.mean() < 0.01
+        height[200:235, 300:335] = 0
+        assert foreground(height, valid, Preparation()).all()
+
     def test_real_parts_agree(self, cable_gland: Path) -> None:
         paths = sorted(cable_gland.glob("cable_gland/*/*/xyz/*.tiff"))[::9]
         facts = [prepare_geometry(read_file(path, "xyz"), Preparation()).facts for path in paths]

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from uipad_cli.data.geometry import measured, normals
 from uipad_cli.data.scans import kind_of, read_file
-from uipad_cli.data.sensor import Sensor
+from uipad_cli.data.sensor import Intrinsics, Sensor
 from uipad_cli.errors import DataError
 
 
@@ -227,3 +228,46 @@ class TestGeometry:
         xyz = xyz_of(shared / "open3d_rgbd" / "maps" / "vertex_map.npy")
         assert np.isfinite(xyz).all()
         assert (xyz[..., 2] == 0).mean() == pytest.approx(0.165, abs=1e-3)
+
+
+class TestOtherFrames:
+    def test_points_before_an_opengl_camera(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "away.npy", XYZ)
+        np.save(tmp_path / "gl.npy", XYZ * np.array([1, -1, -1], np.float32))
+        toward = Sensor(axis="toward")
+        np.testing.assert_array_equal(read_file(tmp_path / "gl.npy", "xyz", toward), xyz_of(tmp_path / "away.npy"))
+        np.save(tmp_path / "depth.npy", -XYZ[..., 2])
+        np.testing.assert_array_equal(read_file(tmp_path / "depth.npy", "depth", toward)[..., 2], XYZ[..., 2])
+
+    def test_a_cloud_before_an_opengl_camera_is_projected_as_any_other(self, tmp_path: Path) -> None:
+        camera = Intrinsics(fx=40, fy=40, cx=15.5, cy=15.5)
+        row, column = np.mgrid[:32, :32]
+        whole = np.stack([(column - 15.5) / 40, (row - 15.5) / 40, np.ones((32, 32))], axis=-1).astype(np.float32)
+        mixed = np.random.default_rng(0).permutation(whole.reshape(-1, 3)) * np.array([1, -1, -1], np.float32)
+        np.save(tmp_path / "cloud.npy", mixed)
+        seen = read_file(tmp_path / "cloud.npy", "xyz", Sensor(axis="toward", camera=camera), size=(32, 32))
+        np.testing.assert_allclose(seen, whole, atol=1e-6)
+        with pytest.raises(DataError, match="in no order"):  # a height map has no camera
+            read_file(tmp_path / "cloud.npy", "xyz", Sensor(axis="up", camera=camera), size=(32, 32))
+
+    @pytest.mark.parametrize("down", [1, -1])
+    def test_height_maps_whose_y_grows_either_way(self, tmp_path: Path, down: int) -> None:
+        row, column = np.mgrid[:32, :32] * 0.001
+        points = np.stack([column, down * row, 0.002 * np.sin(200 * column)], axis=-1).astype(np.float32)
+        np.save(tmp_path / "rows.npy", points.reshape(-1, 3))
+        np.save(tmp_path / "map.npy", points)
+        up = Sensor(axis="up", missing=())
+        seen = read_file(tmp_path / "map.npy", "xyz", up)
+        np.testing.assert_array_equal(read_file(tmp_path / "rows.npy", "xyz", up, size=(32, 32)), seen)
+        found = normals(seen, measured(seen))[1:-1, 1:-1]
+        assert (found[..., 2] < 0).all()  # they face the sensor
+
+    @pytest.mark.parametrize("mark", [66036.0, -1.0, 500.5])
+    def test_marks_that_a_count_cannot_be_are_no_other_count(self, tmp_path: Path, mark: float) -> None:
+        np.save(tmp_path / "d.npy", GREY16)
+        sensor = Sensor(missing=(0.0, mark))
+        np.testing.assert_array_equal(read_file(tmp_path / "d.npy", "depth", sensor), depth_sensor(tmp_path / "d.npy"))
+
+
+def depth_sensor(path: Path) -> Any:
+    return read_file(path, "depth")

@@ -47,6 +47,13 @@ def test_a_csv_with_everything(root: Path) -> None:
     assert [item.name for item in table.scan(root, "bolt", "validation")] == ["bolt/validation/good/a b"]
 
 
+def test_masks_stand_for_labels(root: Path) -> None:
+    write(root, f"rgb,xyz,mask\n{ROW},\nparts/rgb/ü.png,parts/xyz/ü.tiff,parts/gt/ü.png\n")
+    assert [item.defect for item in table.scan(root, root.name, "test")] == ["good", "defect"]
+    write(root, f"rgb,xyz\n{ROW}\n")
+    assert [item.defect for item in table.scan(root, root.name, "test")] == ["unlabelled"]
+
+
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 def test_other_marks_names_and_a_byte_order_mark(root: Path, mark: str) -> None:
     line = mark.join(("parts/rgb/ü.png", "parts/xyz/ü.tiff", "0", "x1"))

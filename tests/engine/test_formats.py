@@ -133,7 +133,7 @@ class TestOwnSensor:
         ("name", "write"),
         [
             ("millimetres", write_counts),
-            ("fivefold", lambda folder, stem, depth: write_counts(folder, stem, 5 * depth.round())),
+            ("fivefold", lambda folder, stem, depth: write_counts(folder, stem, 5 * (depth + 1500).round())),
             ("float metres", lambda folder, stem, depth: files.write_tiff(folder / f"{stem}.tiff", depth / 1000)),
             ("float mm", lambda folder, stem, depth: files.write_tiff(folder / f"{stem}.tiff", depth)),
         ],

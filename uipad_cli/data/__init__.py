@@ -19,6 +19,7 @@ DATASETS: dict[str, str] = {  # the first that recognises a folder reads it
     "mvtec3d": "uipad_cli.data.mvtec3d",
     "folder": "uipad_cli.data.folder",
 }
+JOURNAL = ".journal.jsonl"  # lies in a folder while it is prepared
 SPLITS = ("train", "validation", "test")
 
 
@@ -47,6 +48,8 @@ def dataset_name(root: Path, name: str = "auto") -> str:
         raise UsageError(f"unknown dataset format {name!r}{_nearest(name, DATASETS)}", _choices(("auto", *DATASETS)))
     if not root.exists():
         raise DataError(f"{root}: no such folder", "check the path")
+    if (root / JOURNAL).is_file() and not (root / "manifest.json").is_file():
+        raise DataError(f"{root}: a prepared folder that was not finished", "run the same uipad prepare again")
     for known in DATASETS if name == "auto" else (name,):
         if _module(known).recognise(root):
             return known

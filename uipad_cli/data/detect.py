@@ -8,35 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from uipad_cli.data.files import describe
+from uipad_cli.data.looks import SAY_UNIT, Look, alike, cross_zero, depth_of, depths, in_steps_of, measured, native
 from uipad_cli.data.rasters import Raster
-from uipad_cli.data.scans import Kind, is_cloud, metres
+from uipad_cli.data.scans import is_cloud, metres
 from uipad_cli.data.sensor import Sensor
 from uipad_cli.errors import DataError
 
-NEAREST, FARTHEST = 0.03, 15.0  # metres: between them a sensor stands before its part
+NEAREST, FARTHEST = 0.03, 6.0  # metres: between them a sensor stands before its part
 _SENTINEL_SHARE = 5e-4  # of all pixels; a number that stands for "missing" is frequent
 _SWAP_GAIN = 2.0  # times as many changes of the high byte as of the low one
-_DISTINCT = 16  # different counts that must share a factor before it means anything
 _KINECT_LARGEST = 2047
+_MARKS = frozenset({2047.0, 4095.0, 8191.0, 9999.0, 10000.0, 16383.0, 32767.0, 65534.0, 65535.0})
+_LARGER = 5.0  # times as large as all others
+_RARER = {"1/4000 m": 1 / 4000, "1/10000 m": 1 / 10000}
 _WIDE = 2.0  # width over distance that no lens sees: 90 degrees
-
-_SAY_UNIT = "say what one count is: --unit mm, --unit 1/5000, --unit 0.00025 (metres), ..."
-
-
-@dataclass(frozen=True)
-class Look:
-    """One geometry file as it lies on disk."""
-
-    path: Path
-    kind: Kind
-    raster: Raster
 
 
 @dataclass
@@ -66,12 +57,14 @@ def examine(looks: Sequence[Look], told: dict[str, object]) -> tuple[Sensor, lis
         found.findings.append(f"depth: {_layout(whole)}")
         _byte_order(whole, found)
         _missing(whole, found)
-        _whole_unit(whole, found)
+        whole = _most(whole, found)
+        _whole_unit(whole, found, alone=not floats)
     if floats:
         found.findings.append(f"{floats[0].kind}: {_layout(floats)}")
         _missing(floats, found)
-        _float_unit(floats, found)
-    _camera(looks, found)
+        floats = _most(floats, found)
+        _float_unit(floats, found, alone=not whole)
+    _camera([*whole, *floats], found)
     return found.sensor, found.findings
 
 
@@ -88,7 +81,7 @@ def _layout(looks: Sequence[Look]) -> str:
 def _byte_order(looks: Sequence[Look], found: Found) -> None:
     """From pixel to pixel the high byte of a smooth surface changes far less often than the low one."""
     wide = [look.raster for look in looks if look.raster.dtype.itemsize == 2]
-    if not wide:
+    if not any((raster & 255).any() for raster in wide):  # eight bits, scaled up: swapped, nothing would be left of it
         return
     high = float(np.mean([_changes(raster >> 8) for raster in wide]))
     low = float(np.mean([_changes(raster & 255) for raster in wide]))
@@ -111,9 +104,9 @@ def _changes(values: Raster) -> float:
 
 def _missing(looks: Sequence[Look], found: Found) -> None:
     """Which numbers stand for no measurement; all that is not finite does without being asked."""
-    rasters = [_native(look.raster, found.sensor) for look in looks]
-    size = sum(_depth_of(raster).size for raster in rasters)
-    values = np.concatenate([_depths(raster) for raster in rasters])
+    rasters = [native(look.raster, found.sensor) for look in looks]
+    size = sum(depth_of(raster).size for raster in rasters)
+    values = np.concatenate([depths(raster) for raster in rasters])
     strange = size - values.size
     missing: list[float] = []
     notes = [f"not finite in {strange / size:.1%}"] if strange else []
@@ -150,7 +143,8 @@ def _zero_is_missing(values: npt.NDArray[Any], zeros: int) -> bool:
 def _sentinel(values: npt.NDArray[Any], size: int) -> float | None:
     """The largest or smallest number, where it is frequent and farther from all others than they are from each other.
 
-    A saturated 16-bit count stands for nothing measured, too, however near the others come.
+    A level background is that, too: the number must be below zero, many times as large, or one that sensors use. A
+    saturated 16-bit count stands for nothing measured, however near the others come.
     """
     if values.size < 2:
         return None
@@ -162,76 +156,81 @@ def _sentinel(values: npt.NDArray[Any], size: int) -> float | None:
         low, high = np.quantile(others, (0.01, 0.99)).tolist()
         gap = float(np.abs(others.astype(np.float64) - float(extreme)).min())
         full = values.dtype.kind in "iu" and extreme == np.iinfo(values.dtype).max
-        if full or gap > max(high - low, 1e-12):
+        strange = extreme < 0 or extreme > _LARGER * max(abs(low), abs(high)) or float(extreme) in _MARKS
+        if full or (strange and gap > max(high - low, 1e-12)):
             return float(extreme)
     return None
-
-
-def _native(raster: Raster, sensor: Sensor) -> Raster:
-    return raster.byteswap() if sensor.swapped and raster.dtype.itemsize > 1 else raster
-
-
-def _depths(raster: Raster) -> npt.NDArray[Any]:
-    """The depths [n] of pixels of which every number is finite."""
-    whole = np.isfinite(raster).all(axis=-1) if raster.ndim == 3 or is_cloud(raster) else np.isfinite(raster)
-    return np.asarray(_depth_of(raster)[whole])
-
-
-def _depth_of(raster: Raster) -> Raster:
-    return raster[..., 2] if raster.ndim == 3 or is_cloud(raster) else raster
 
 
 # ---- unit -------------------------------------------------------------------------------------------------------
 
 
-def _valid(looks: Sequence[Look], sensor: Sensor) -> npt.NDArray[Any]:
-    values = np.concatenate([_depths(_native(look.raster, sensor)) for look in looks])
-    return np.asarray(values[~np.isin(values, np.asarray(sensor.missing))])
+def _most(looks: list[Look], found: Found) -> list[Look]:
+    """The files that count, and a sentence about those that do not."""
+    kept, others = alike(looks, found.sensor, told=bool(found.told & {"unit", "float_unit", "encoding"}))
+    if others:
+        found.findings.append(f"unlike the others, and not counted: {', '.join(others)}")
+    return kept
 
 
-def _whole_unit(looks: Sequence[Look], found: Found) -> None:
+def _whole_unit(looks: Sequence[Look], found: Found, *, alone: bool) -> None:
+    """alone: no other files hold floating point numbers."""
     if found.told & {"unit", "encoding"}:
         return
-    counts = _valid(looks, found.sensor)
+    counts = measured(looks, found.sensor)
+    if not counts.size and not alone:
+        return
     if not counts.size:
         raise DataError(f"{looks[0].path}: every pixel is missing", "scan the part again")
     median, largest = float(np.median(counts)), int(counts.max())
-    distinct = np.unique(counts)
     where = f"counts of {int(counts.min())} to {largest}, median {median:.0f}"
     if largest < _KINECT_LARGEST and float(_KINECT_LARGEST) in found.sensor.missing:
         found.set("encoding", "disparity", f"unit: raw disparities of the first Kinect ({where}; 2047 is its missing)")
         return
-    if float(counts.min()) < 0:
-        raise DataError(f"{looks[0].path}: negative counts: a height map, not a depth image", f"{_SAY_UNIT} --axis up")
-    if looks[0].raster.dtype == np.uint16 and distinct.size >= _DISTINCT:
-        if _in_steps_of(counts, 8, 0.9):
-            found.set(
-                "encoding", "rotated", f"unit: millimetres, bits rotated as in SUN RGB-D ({where}; nearly all / 8)"
-            )
-            return
-        if _in_steps_of(counts, 5, 0.999):
-            found.set("unit", 1 / 5000, f"unit: 1/5000 m ({where}, all divisible by 5: millimetres stored fivefold)")
-            return
-    if NEAREST <= median * 0.001 <= FARTHEST:
-        found.set("unit", 0.001, f"unit: millimetres ({where}: the part is {median / 1000:.2f} m away)")
+    if float(counts.min()) < 0 and found.sensor.axis == "away":
+        raise DataError(f"{looks[0].path}: negative counts: a height map, not a depth image", f"{SAY_UNIT} --axis up")
+    if in_steps_of(looks, found.sensor, 8, 0.9):
+        found.set("encoding", "rotated", f"unit: millimetres, bits rotated as in SUN RGB-D ({where}; nearly all / 8)")
         return
-    raise DataError(f"{looks[0].path}: {where}: in millimetres the part would be {median / 1000:.3g} m away", _SAY_UNIT)
+    near = NEAREST <= median * 0.001 <= FARTHEST
+    if in_steps_of(looks, found.sensor, 5, 0.999):
+        if near:
+            raise DataError(
+                f"{looks[0].path}: {where}, all divisible by 5: 1/5000 m, {median / 5000:.2g} m away, or millimetres in"
+                f" steps of five, {median / 1000:.2g} m away?",
+                "say it: --unit 1/5000, or --unit mm",
+            )
+        found.set("unit", 1 / 5000, f"unit: 1/5000 m ({where}, all divisible by 5: millimetres stored fivefold)")
+        return
+    if near:
+        others = [f"{unit} ({median * metres:.2g} m)" for unit, metres in _RARER.items() if median * metres >= NEAREST]
+        told = f"; some sensors count in {' or '.join(others)}: --unit" if others else ""
+        found.set("unit", 0.001, f"unit: millimetres ({where}: the part is {median / 1000:.2f} m away{told})")
+        return
+    raise DataError(f"{looks[0].path}: {where}: in millimetres the part would be {median / 1000:.3g} m away", SAY_UNIT)
 
 
-def _in_steps_of(counts: npt.NDArray[Any], factor: int, share: float) -> bool:
-    """True where nearly all counts are multiples of a factor, and not of twice as much: that is a coarse sensor's."""
-    return float((counts % factor == 0).mean()) > share and float((counts % (2 * factor) == 0).mean()) < 0.9
-
-
-def _float_unit(looks: Sequence[Look], found: Found) -> None:
-    values = _valid(looks, found.sensor)
+def _float_unit(looks: Sequence[Look], found: Found, *, alone: bool) -> None:
+    """alone: no other files hold whole numbers, whose z points the same way."""
+    values = measured(looks, found.sensor)
+    if not values.size and not alone:
+        return
     if not values.size:
         raise DataError(f"{looks[0].path}: every point is missing", "scan the part again")
     low, median, high = (float(value) for value in np.quantile(values, (0.001, 0.5, 0.999)))
-    extent = max((_extent(look.raster, found.sensor) for look in looks), default=0.0)
+    extent = float(np.median([_extent(look.raster, found.sensor) for look in looks]))
     where = f"z of {low:.4g} to {high:.4g}"
-    if low < 0 or (extent and extent > _WIDE * max(abs(median), high) and looks[0].kind != "z"):
-        why = "some are below zero" if low < 0 else f"over a width of {extent:.3g}, more than any lens sees"
+    seen = high < 0 and low > _WIDE * _WIDE * high and extent <= _WIDE * abs(median)  # from a place, not around zero
+    below = low < 0 and "axis" not in found.told and cross_zero(looks, found.sensor)
+    if "axis" not in found.told and seen:
+        found.set("axis", "toward", f"axis: z points toward the sensor ({where}: all below zero, as in OpenGL)")
+    elif below or (extent and extent > _WIDE * max(abs(median), high) and looks[0].kind != "z"):
+        why = "some are below zero" if below else f"over a width of {extent:.3g}, more than any lens sees"
+        if not alone and "axis" not in found.told:
+            raise DataError(
+                f"{looks[0].path}: {where}: {why}, as in a height map, among depth images of whole numbers",
+                "mend or remove it, or prepare each kind by itself",
+            )
         found.set("axis", "up", f"axis: z points up, a height map ({where}: {why})")
     if "float_unit" in found.told:
         return
@@ -239,7 +238,7 @@ def _float_unit(looks: Sequence[Look], found: Found) -> None:
     name = "width" if found.sensor.axis == "up" else "median distance"
     guess = _guess(scale)
     if guess is None:
-        raise DataError(f"{looks[0].path}: {where}, {name} {scale:.3g}: metres or millimetres?", _SAY_UNIT)
+        raise DataError(f"{looks[0].path}: {where}, {name} {scale:.3g}: metres or millimetres?", SAY_UNIT)
     found.set("float_unit", guess[0], f"unit: {guess[1]} ({where}, {name} {scale:.3g})")
 
 
@@ -267,6 +266,11 @@ def _extent(raster: Raster, sensor: Sensor) -> float:
 
 def _camera(looks: Sequence[Look], found: Found) -> None:
     images = [look for look in looks if look.kind == "depth" and not is_cloud(look.raster)]
+    flat = [look for look in looks if look.kind == "z"]
+    if "pitch" in found.told and not flat and not (images and found.sensor.axis == "up"):
+        found.findings.append("pitch: not used, x and y are measured or seen by a camera")
+    if "camera" in found.told and not images and not any(is_cloud(look.raster) for look in looks):
+        found.findings.append("camera: not used, points in rows and columns need none")
     if not images:
         return
     if found.sensor.axis == "up":
@@ -275,6 +279,6 @@ def _camera(looks: Sequence[Look], found: Found) -> None:
         found.findings.append(
             "camera: not told (--intrinsics); one that looks at the middle is taken, tilt is approximate"
         )
-    depth = metres(_valid(images[:1], found.sensor), found.sensor)
+    depth = metres(measured(images[:1], found.sensor), found.sensor)
     if depth.size and found.sensor.axis == "away":
         found.findings.append(f"distance: {float(np.median(depth)):.3g} m")

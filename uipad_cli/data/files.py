@@ -18,11 +18,15 @@ import numpy.typing as npt
 import tifffile
 
 from uipad_cli.data.headers import Header, probe
-from uipad_cli.data.rasters import read_tiff, tiff_header
+from uipad_cli.data.numbers import read_ppm
+from uipad_cli.data.rasters import read_tiff, tiff_header, untagged
 from uipad_cli.errors import DataError, ResourceError
 
 BYTE_CAP = 512 * 1024 * 1024
 JSON_CAP = 64 * 1024 * 1024
+_silence = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # before and since version 5
+_silence(0)  # what is wrong is told once, by name
+
 TEMPORARY = ".uipad-*.tmp"  # what a killed writer leaves behind; may be deleted at any time
 
 Colour = npt.NDArray[np.uint8]
@@ -49,6 +53,8 @@ def read_rgb(path: Path) -> Colour:
             f"{path}: a one-channel image of {header.bits} bits, which looks like depth, where colour is expected",
             "pass the colour image here; convert a grey image to 8 bits",
         )
+    if header.format == "pnm" and header.channels == 3:
+        return read_ppm(data, path)
     image = decode(data, path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
@@ -197,14 +203,14 @@ def _cloud_colours(data: bytes, path: Path) -> Colour:
 
 def decode(data: bytes, path: Path, flags: int) -> npt.NDArray[Any]:
     """An image by cv2, after its header was looked at. Raises DataError."""
-    reason = "the picture cannot be decoded"
-    image = None
+    if data[:2] in (b"II", b"MM"):
+        data = untagged(data, path)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        reason = str(error)
-    if image is None:  # cv2 says nothing more
-        raise DataError(f"{path}: the file is damaged: {reason}", "copy or export it again")
+    except cv2.error:  # its words are for programmers, and many
+        image = None
+    if image is None:
+        raise DataError(f"{path}: the file is damaged: the picture cannot be decoded", "copy or export it again")
     return image
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,6 +21,7 @@ Mask = npt.NDArray[np.bool_]
 
 FOREGROUND_NOISES = 5.0  # a pixel this many times the plane noise above the plane belongs to the part
 _LEAST_FOREGROUND = 0.01  # share of the measured pixels; below it, the plane is the part itself
+_LEAST_SOLID = 5e-4  # share of them that a small part covers with its inner pixels
 _SCALE_SAMPLES = 20_000  # heights that one part gives to the scale
 
 
@@ -133,7 +135,8 @@ def normals(xyz: Floats, valid: Mask) -> Floats:
     points = xyz.astype(np.float64)
     across = points[1:-1, 2:] - points[1:-1, :-2]
     down = points[2:, 1:-1] - points[:-2, 1:-1]
-    normal = np.cross(down, across)  # x right, y down, z away: this one looks back at the sensor
+    normal = np.cross(down, across)
+    normal *= -np.sign((normal * points[1:-1, 1:-1]).sum(axis=-1, keepdims=True))  # to the side of the sensor
     length = np.sqrt((normal**2).sum(axis=-1))
     there = valid[1:-1, 2:] & valid[1:-1, :-2] & valid[2:, 1:-1] & valid[:-2, 1:-1] & valid[1:-1, 1:-1] & (length > 0)
     found[1:-1, 1:-1][there] = normal[there] / length[there, None]
@@ -144,14 +147,17 @@ def foreground(height: Floats, valid: Mask, preparation: Preparation) -> Mask:
     """Bool [H0,W0]: measured pixels that belong to the part.
 
     They lie clearly above the plane, by the noise of the border strip. Without a plane, or where next to nothing
-    rises above it (a flat part that fills the image), every measured pixel counts.
+    rises above it but single pixels (a flat part that fills the image), every measured pixel counts.
     """
     if preparation.plane == "none":
         return valid
     rim = np.abs(height[border(*height.shape) & valid])
     noise = 1.4826 * float(np.median(rim)) if rim.size else 0.0
     part = valid & (height > FOREGROUND_NOISES * noise)
-    return part if part.sum() > _LEAST_FOREGROUND * valid.sum() else valid
+    if part.sum() > _LEAST_FOREGROUND * valid.sum():
+        return part
+    solid = cv2.erode(part.astype(np.uint8), np.ones((3, 3), np.uint8))  # a small part on a large table is one piece
+    return part if solid.sum() > _LEAST_SOLID * valid.sum() else valid
 
 
 def height_scale(samples: Iterable[Floats]) -> HeightScale:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uipad_cli.errors import DataError
-from uipad_cli.records import GeometryKind, Item
+from uipad_cli.records import GOOD, UNLABELLED, GeometryKind, Item
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 GEOMETRIES = (".tif", ".tiff", ".png", ".npy", ".npz", ".ply", ".pcd", ".exr", ".pgm")
-SPLIT_NAMES = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+DEFECT = "defect"  # what a mask that is not empty says of its part
 _COLOUR_FOLDERS = ("rgb", "color", "colour", "image", "images")
 _GEOMETRY: dict[str, GeometryKind] = {
     "xyz": "xyz",
     "cloud": "xyz",
-    "clouds": "xyz",
     "points": "xyz",
-    "pcd": "xyz",
-    "ply": "xyz",
     "depth": "depth",
-    "height": "depth",
     "z": "z",
 }
 _MASK_FOLDERS = ("gt", "ground_truth", "mask", "masks")
@@ -37,18 +43,23 @@ class Leaf:
     mask: Path | None
 
     def items(self, category: str, split: str, defect: str) -> list[Item]:
-        """Its pairs, sorted by stem. Raises DataError naming files without a partner."""
+        """Its pairs, sorted by stem. Raises DataError naming files without a partner, and names that are no text."""
         colours = by_stem(self.rgb, IMAGES)
         shapes = by_stem(self.geometry, GEOMETRIES)
         masks = {} if self.mask is None else by_stem(self.mask, IMAGES)
         lonely = [colours[stem] for stem in colours if stem not in shapes]
         lonely += [shapes[stem] for stem in shapes if stem not in colours]
+        for path in (Path(category), Path(defect), *colours.values(), *shapes.values()):
+            _check_name(path)
         if lonely:
             more = f" (and {len(lonely) - 1} more)" if len(lonely) > 1 else ""
             raise DataError(
                 f"{lonely[0]}: has no partner of the same name in {self.rgb.name}/ and {self.geometry.name}/{more}",
                 "add the missing file or remove this one",
             )
+        strange = [masks[stem] for stem in masks if stem not in colours]
+        if strange:
+            raise DataError(f"{strange[0]}: a mask of no pair", f"name it like its image in {self.rgb.name}/")
         return [
             Item(category, split, defect, stem, colours[stem], shapes[stem], self.kind, masks.get(stem))
             for stem in sorted(colours)
@@ -64,6 +75,25 @@ def leaf(folder: Path) -> Leaf | None:
     return Leaf(rgb, geometry, _GEOMETRY[geometry.name], _first(folder, _MASK_FOLDERS))
 
 
+def judged(pairs: Leaf, category: str, split: str) -> list[Item]:
+    """Pairs that lie in a split itself: good ones in train and validation, in test without a label.
+
+    Where there is a folder of masks, it is the masks that say which are good. Raises DataError as `Leaf.items`.
+    """
+    items = pairs.items(category, split, UNLABELLED if split == "test" else GOOD)
+    return items if pairs.mask is None else [replace(item, defect=defect_of(item.mask)) for item in items]
+
+
+def defect_of(mask: Path | None) -> str:
+    """What a mask says of its part; what is wrong with one that cannot be read is told with its pair."""
+    from uipad_cli.data.files import read_mask  # here, because names alone need no numpy
+
+    try:
+        return DEFECT if mask is not None and read_mask(mask).any() else GOOD
+    except DataError:
+        return DEFECT
+
+
 def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Files of a folder by stem, sorted; hidden files and other suffixes are passed over.
 
@@ -77,6 +107,25 @@ def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
             raise DataError(f"{path}: has the same name as {found[path.stem].name}", "keep one of them")
         found[path.stem] = path
     return found
+
+
+def refuse_half(folder: Path) -> None:
+    """Raise DataError for colour images without a folder of geometry beside them, or the other way round."""
+    rgb, geometry = _first(folder, _COLOUR_FOLDERS), _first(folder, tuple(_GEOMETRY))
+    if (rgb is None) != (geometry is None):
+        names = _COLOUR_FOLDERS if rgb is None else _GEOMETRY
+        raise DataError(
+            f"{rgb or geometry}: beside it there is none of {'/, '.join(names)}/", "add what is missing, or remove it"
+        )
+
+
+def _check_name(path: Path) -> None:
+    """Names go into lists of text, and become paths again elsewhere. Raises DataError."""
+    name = os.fsencode(path.name)
+    if name.decode("utf-8", "replace") != path.name:
+        raise DataError(f"{path.parent}: the name {name!r} is not UTF-8", "rename it")
+    if b"\\" in name:
+        raise DataError(f"{path}: a backslash in its name", "rename it")
 
 
 def subfolders(folder: Path) -> list[Path]:

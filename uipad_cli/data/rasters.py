@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,8 @@ from uipad_cli.errors import DataError
 
 ARRAY_CAP = 1024 * 1024 * 1024  # bytes
 
+_ORIENTATION, _EXTRA_SAMPLES = 274, 338  # tags
+_SHORT = 3
 _DEFLATE = (8, 32946)
 _COMPRESSIONS = (1, 5, 32773, *_DEFLATE)  # none, LZW, PackBits: others can grow without a bound
 
@@ -36,12 +40,29 @@ _NPY_TROUBLE = (  # all that a damaged header has been seen to raise
 
 Raster = npt.NDArray[Any]
 
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of what it logs, what matters is raised, too
+
 
 def tiff_header(data: bytes, path: Path) -> Header:
     """Size and sample layout of the first page. Raises DataError."""
     with _first_page(data, path) as page:
         height, width, channels = _layout(page, path)
         return Header("tiff", width, height, channels, 8 * page.dtype.itemsize)
+
+
+def untagged(data: bytes, path: Path) -> bytes:
+    """The same file without a word on how to turn it, and on what its fourth channel means.
+
+    Other decoders obey both: they turn the picture, although its geometry stays, and multiply its colours by alpha.
+    Raises DataError.
+    """
+    changed = bytearray(data)
+    with _first_page(data, path) as page:
+        for code, plain in ((_ORIENTATION, 1), (_EXTRA_SAMPLES, 0)):
+            tag = page.tags.get(code)
+            if tag is not None and tag.count == 1 and int(tag.dtype) == _SHORT:
+                struct.pack_into(f"{page.parent.byteorder}H", changed, tag.valueoffset, plain)
+    return bytes(changed)
 
 
 def read_tiff(data: bytes, path: Path) -> tuple[Raster, str]:

@@ -13,7 +13,7 @@ from uipad_cli.data.framing import resize, working_size
 from uipad_cli.data.geometry import Preparation, Prepared, measured, normals, prepare_geometry
 from uipad_cli.data.scans import read_points
 from uipad_cli.errors import DataError, UsageError
-from uipad_cli.records import Item, Modality, Sample
+from uipad_cli.records import UNLABELLED, Item, Modality, Sample
 
 Colour = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -41,6 +41,8 @@ def load_half(item: Item, preparation: Preparation, known: Modality) -> Sample:
 
     Raises as `load_sample`.
     """
+    if preparation.light == NORMALS:
+        raise UsageError(f"{item.geometry}: colour is drawn from the geometry here", "give both files of the pair")
     if known == "rgb":
         rgb = files.read_rgb(colour_path(item, preparation.light))
         rgb = resize(rgb, working_size(rgb.shape[0], rgb.shape[1], preparation.longest))
@@ -72,7 +74,7 @@ def colour_path(item: Item, light: str | None) -> Path:
 
     `NORMALS` is no file: it is drawn from the geometry, in the place of the image that gives it its size.
     """
-    if light in (None, NORMALS):
+    if light in (None, NORMALS) or not item.lights:  # a pair given by hand has the image that was given
         return item.rgb
     known = dict(item.lights)
     if light not in known:
@@ -125,6 +127,8 @@ def load_mask(item: Item, shape: tuple[int, ...], longest: int | None = None) ->
     if item.mask is None:
         if item.is_good:
             return np.zeros(shape, dtype=np.bool_)
+        if item.defect == UNLABELLED:
+            raise DataError(f"{item.rgb}: neither a label nor a mask", "label the parts to measure, or use uipad infer")
         raise DataError(f"{item.rgb}: a part with defect {item.defect!r} and no mask file", "add its mask in gt/")
     mask = files.read_mask(item.mask)
     size = working_size(mask.shape[0], mask.shape[1], longest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Kind = Literal["xyz", "depth", "z"]
 
+FARTHEST = 1e6  # metres: beyond it, a number is no distance
 REFERENCE = 1.0  # metres: where a height map's zero is put in front of the sensor that is made up for it
 DISPARITY_ZERO, DISPARITY_FACTOR = 1092.5, 351.3  # of the first Kinect, metres = factor / (zero - count)
 _LEAST_CLOUD = 30  # points
@@ -79,6 +80,21 @@ def is_cloud(raster: Raster) -> bool:
     return raster.ndim == 2 and raster.shape[1] == 3 and len(raster) >= _LEAST_CLOUD and raster.dtype.kind == "f"
 
 
+def check_kind(raster: Raster, kind: Kind, path: Path) -> None:
+    """Raise DataError where the numbers of a file cannot be what it should hold."""
+    if kind == "depth" and not is_cloud(raster):
+        if raster.ndim != 2 or raster.dtype.kind not in "iuf" or raster.dtype.itemsize == 1:
+            raise DataError(
+                f"{path}: {files.describe(raster)} where a depth image is expected (one channel, 16 bits or floats)",
+                "pass the depth file, or say that this is an xyz file",
+            )
+    elif raster.dtype.kind != "f" or (raster.ndim != 3 and not is_cloud(raster) and kind != "z"):
+        raise DataError(
+            f"{path}: {files.describe(raster)} where xyz is expected (three float channels)",
+            "pass the xyz file, or say that this is a depth image",
+        )
+
+
 def read_points(item: Item, sensor: Sensor, size: tuple[int, int] | None) -> Floats:
     """The geometry of a raw pair; its own camera counts where none was told. Raises as `read_file`."""
     camera = item.camera
@@ -103,22 +119,18 @@ def read_file(
     size: (H0, W0) of its colour image, into which a cloud in no order is projected. Raises as `read_raster`.
     """
     raster = read_raster(path)
+    check_kind(raster, kind, path)
     if sensor.swapped and raster.dtype.itemsize > 1:
         raster = raster.byteswap()
     if kind == "depth" and not is_cloud(raster):
         return _from_depth(raster, path, sensor, depth_range)
-    if raster.dtype.kind != "f" or (raster.ndim != 3 and not is_cloud(raster) and kind != "z"):
-        raise DataError(
-            f"{path}: {files.describe(raster)} where xyz is expected (three float channels)",
-            "pass the xyz file, or say that this is a depth image",
-        )
     if kind == "z":
         return _from_heights(raster[..., 2] if raster.ndim == 3 else raster, sensor, path)
     points = _facing(raster, sensor)
     points[~_measured(raster, sensor)] = 0
     if points.ndim == 2:
-        points = _organise(points, sensor.camera, size, path)
-    _check_any(points[..., 2], path, "point")
+        points = _organise(points, None if sensor.axis == "up" else sensor.camera, size, path)
+    _check_any(points, path, "point")
     return points
 
 
@@ -174,11 +186,6 @@ def metres(raster: Raster, sensor: Sensor) -> Doubles:
 
 
 def _from_depth(raster: Raster, path: Path, sensor: Sensor, depth_range: tuple[float, float] | None) -> Floats:
-    if raster.ndim != 2 or raster.dtype.kind not in "iuf" or raster.dtype.itemsize == 1:
-        raise DataError(
-            f"{path}: {files.describe(raster)} where a depth image is expected (one channel, 16 bits or floats)",
-            "pass the depth file, or say that this is an xyz file",
-        )
     if sensor.axis == "up":
         return _from_heights(raster, sensor, path)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -187,6 +194,7 @@ def _from_depth(raster: Raster, path: Path, sensor: Sensor, depth_range: tuple[f
             depth = (raster.astype(np.float64) / 65535 * (high - low) + low).astype(np.float32)
         else:
             depth = metres(raster, sensor).astype(np.float32)
+            depth = -depth if sensor.axis == "toward" else depth
         depth[~(_measured(raster, sensor) & np.isfinite(depth) & (depth > 0))] = 0
     _check_any(depth, path)
     return backproject(depth, sensor.camera)
@@ -196,12 +204,12 @@ def _from_heights(raster: Raster, sensor: Sensor, path: Path) -> Floats:
     """Points on a regular grid: what the file says of x and y is not asked."""
     with np.errstate(over="ignore", invalid="ignore"):
         z = metres(raster, sensor)
-        z = REFERENCE - z if sensor.axis == "up" else z
+        z = {"away": z, "toward": -z, "up": REFERENCE - z}[sensor.axis]
     there = _measured(raster, sensor) & np.isfinite(z) & (z > 0)
     x, y = np.meshgrid(*(np.arange(size) * sensor.pitch for size in raster.shape[::-1]))
     points = np.stack([x, y, z], axis=-1).astype(np.float32)
     points[~there] = 0
-    _check_any(points[..., 2], path)
+    _check_any(points, path)
     return points
 
 
@@ -209,8 +217,10 @@ def _facing(raster: Raster, sensor: Sensor) -> Floats:
     """Points in metres with y down and z away from the sensor."""
     with np.errstate(over="ignore", invalid="ignore"):
         points = metres(raster, sensor)
+        if sensor.axis != "away":
+            points = points * np.array([1.0, -1.0, -1.0])
         if sensor.axis == "up":
-            points = points * np.array([1.0, -1.0, -1.0]) + np.array([0.0, 0.0, REFERENCE])
+            points = points + np.array([0.0, 0.0, REFERENCE])
         return points.astype(np.float32)
 
 
@@ -221,8 +231,10 @@ def _measured(raster: Raster, sensor: Sensor) -> Mask:
     for number in sensor.missing:
         if number == 0:  # a point on the axis has one or two zeros
             there &= (values != 0).any(axis=-1)
-        else:
+        elif values.dtype.kind == "f":
             there &= values[..., -1] != np.asarray(number).astype(values.dtype)
+        elif number == int(number) and np.iinfo(values.dtype).min <= number <= np.iinfo(values.dtype).max:
+            there &= values[..., -1] != int(number)
     return there
 
 
@@ -243,13 +255,23 @@ def _organise(points: Floats, camera: Intrinsics | None, size: tuple[int, int] |
 
 
 def _row_by_row(grid: Floats) -> bool:
-    """True where x grows along nearly every row and y down nearly every column."""
+    """True where x grows, or falls, along nearly every row, and so does y down nearly every column."""
     there = grid[..., 2] > 0
     across = np.diff(grid[..., 0], axis=1)[there[:, 1:] & there[:, :-1]]
     down = np.diff(grid[..., 1], axis=0)[there[1:] & there[:-1]]
-    return bool(across.size and down.size and (across > 0).mean() > 0.95 and (down > 0).mean() > 0.95)
+    return bool(across.size and down.size) and all(
+        max((steps > 0).mean(), (steps < 0).mean()) > 0.95 for steps in (across, down)
+    )
 
 
-def _check_any(depth: npt.NDArray[Any], path: Path, what: str = "pixel") -> None:
-    if not (depth > 0).any():
+def _check_any(found: Floats, path: Path, what: str = "pixel") -> None:
+    """Raise DataError where nothing of a depth image [H0,W0] or of points [H0,W0,3] is a place before the sensor."""
+    there = (found if found.ndim == 2 else found[..., 2]) > 0
+    if not there.any():
         raise DataError(f"{path}: every {what} is missing (no finite {what} with z > 0)", "scan the part again")
+    shown = there if found.ndim == 2 else there[..., None]
+    largest = max(float(found.max(initial=0, where=shown)), -float(found.min(initial=0, where=shown)))
+    if largest > FARTHEST:
+        raise DataError(
+            f"{path}: a {what} {largest:.3g} m away", "mend it, or say what marks a missing one: --missing 0,1e30"
+        )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from uipad_cli.errors import UsageError
 
 Encoding = Literal["linear", "rotated", "disparity"]
-Axis = Literal["away", "up"]
+Axis = Literal["away", "toward", "up"]
 
 _UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6}
 _ENCODINGS: dict[str, Encoding] = {"kinect": "disparity", "sun": "rotated"}
@@ -34,9 +34,9 @@ class Sensor(BaseModel):
     that stand for no measurement, beside everything that is not finite. encoding of 16-bit depth images: linear,
     rotated (SUN RGB-D: millimetres whose bits are rotated by three), disparity (the raw numbers of the first Kinect,
     as in NYU Depth). swapped: the bytes of every number lie in the other order than the file says. axis: z grows
-    away from the sensor, or up toward it (height maps). camera: of depth images and unorganised points, None = a
-    focal length of the longer side, which keeps planes planes but makes tilt approximate. pitch: metres from pixel to
-    pixel of a height map and of points of which only z may be trusted.
+    away from the sensor; toward it, from below zero (OpenGL, y up); or up from anywhere (height maps). camera: of
+    depth images and unorganised points, None = a focal length of the longer side, which keeps planes planes but makes
+    tilt approximate. pitch: metres from pixel to pixel of a height map and of points of which only z may be trusted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -10,12 +10,13 @@ import csv
 import difflib
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from uipad_cli.data import SPLITS, choose_category, files
-from uipad_cli.data.layout import own_name
+from uipad_cli.data.layout import defect_of, own_name
 from uipad_cli.errors import DataError
 from uipad_cli.records import GOOD, UNLABELLED, GeometryKind, Item
 
@@ -117,6 +118,8 @@ def _json_lines(text: str, table: Path) -> Iterator[tuple[int, dict[str, str]]]:
             raise DataError(f"{table}, line {number}: not JSON: {error}", "one object on each line") from error
         if not isinstance(found, dict):
             raise DataError(f"{table}, line {number}: not an object", 'such as {"rgb": "a.png", "depth": "b.png"}')
+        if any("\ud800" <= letter <= "\udfff" for value in found.values() for letter in _plain(value)):
+            raise DataError(f"{table}, line {number}: half a letter (a lone surrogate)", "save the table as UTF-8")
         yield number, {str(key): _plain(value) for key, value in found.items() if value is not None}
 
 
@@ -153,6 +156,8 @@ def _item(row: _Row, folder: Path, category: str) -> Item:
         raise DataError(f"{row.where}: unknown split {told!r}", f"one of {', '.join(SPLITS)}")
     split = _SPLITS[told]
     defect = _defect(cells.get("label", ""), split)
+    if defect == UNLABELLED and "mask" in cells:  # a table with masks marks every defect
+        defect = defect_of(mask)
     name = cells.get("name") or rgb.stem
     for part, value in (("name", name), ("label", defect), ("category", category)):
         if not value.strip(".") or any(mark in value for mark in "/\\\0"):
@@ -171,10 +176,15 @@ def _defect(label: str, split: str) -> str:
 def _inside(text: str, folder: Path, row: _Row) -> Path:
     """A path of the table; a table may come from anywhere, so it must stay inside its folder."""
     path = folder / text
-    if "\0" in text or Path(text).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
+    if "\0" in text or Path(text).is_absolute() or not _real(path).is_relative_to(_real(folder)):
         raise DataError(
             f"{row.where}: {text!r} leads outside {folder}", "put the table above its files, paths relative"
         )
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113  (pathlib raises for a name that is too long)
         raise DataError(f"{row.where}: {path}: no such file", "mend the path, or leave the line out")
     return path
+
+
+def _real(path: Path) -> Path:
+    """Without links; pathlib raises where one leads to itself."""
+    return Path(os.path.realpath(path))

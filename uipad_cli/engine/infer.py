@@ -151,7 +151,8 @@ def _verdict(judged: Judged, record: Checkpoint, request: Request) -> dict[str, 
     judged = _full_size(judged, record.preparation, request.missing)
     files.write_tiff(map_path, judged.map, about)
     files.write_png(picture_path, heat_overlay(judged, calibration))
-    there: dict[str, object] = {"rgb": str(item.rgb), "depth": str(item.geometry)}
+    shown = item.rgb if item.geometry_kind == "height" else colour_path(item, record.preparation.light)
+    there: dict[str, object] = {"rgb": str(shown), "depth": str(item.geometry)}
     if request.missing is not None:
         there |= {request.missing: None, "missing": request.missing}
     return {

@@ -16,6 +16,7 @@ from uipad_cli.data.framing import unframe
 from uipad_cli.data.geometry import HeightScale
 from uipad_cli.data.pairs import Pairs
 from uipad_cli.engine.checkpoint import Checkpoint, find_runs, read_record
+from uipad_cli.engine.sensing import differences
 from uipad_cli.errors import DataError, UsageError, WeightsError
 from uipad_cli.methods.base import LEARN_ALONE, Method
 from uipad_cli.records import KNOWN, Item, Missing, Progress, Report, Sample
@@ -142,8 +143,12 @@ def split_pairs(record: Checkpoint, data: Path, split: str, missing: Missing | N
 
 def check_preparation(record: Checkpoint, data: Path) -> None:
     """Raise DataError when a prepared data set was prepared otherwise than what the run has learned from."""
-    if prepared.recognise(data) and prepared.read_manifest(data).preparation != record.preparation:
+    if not prepared.recognise(data):
+        return
+    here = prepared.read_manifest(data).preparation
+    if here != record.preparation:
+        told = differences(record.preparation, here)
         raise DataError(
-            f"{data} was prepared with other settings than the training data of this run",
-            f"prepare it with {record.preparation!r}",
+            f"{data} was prepared with other settings than the training data of this run: {told}",
+            "prepare it with the settings of the training data",
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,10 +13,10 @@ from uipad_cli import __version__
 from uipad_cli.data import SPLITS, choose_category, dataset_name, documented, files, open_dataset, prepared
 from uipad_cli.data.geometry import Floats, HeightScale, Preparation, foreground, height_scale
 from uipad_cli.data.prepared import MANIFEST, CategoryEntry, Manifest, PairEntry
-from uipad_cli.engine.health import Health, examine
+from uipad_cli.engine.health import DOCUMENT, PAGE, Health, examine
 from uipad_cli.engine.prepare_summary import PrepareSummary, category_row
 from uipad_cli.engine.preparing import Journal, Outcome, Task, outputs, run_all
-from uipad_cli.engine.sensing import look
+from uipad_cli.engine.sensing import differences, look
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.records import GOOD, Item, Progress, Report, silent
 
@@ -50,8 +52,10 @@ def prepare(
     journal = Journal(destination)
     old = _old_manifest(destination, journal, chosen, preparation)
     outcomes = _run(_tasks(items, destination, preparation, old, journal), workers, journal, report)
-    outcomes |= _out_of_line(outcomes, items)
-    for note in _upside_down(outcomes, preparation):
+    strange = _out_of_line(outcomes, items)
+    outcomes |= strange
+    _take_back(destination, [item for item in items if item.name in strange])
+    for note in [*_upside_down(outcomes, preparation), *_untrained(chosen, items)]:
         report(Progress("note", 0, 0, note=note))
     failures = tuple(outcome.error for outcome in outcomes.values() if outcome.entry is None)
     if len(failures) == len(items):
@@ -70,6 +74,9 @@ def prepare(
     files.write_json(destination / MANIFEST, manifest.model_dump(mode="json"))
     journal.end()
     health = _check(destination, items, findings, failures, report) if check else None
+    if not check and any(not outcome.skipped for outcome in outcomes.values()):
+        for name in (DOCUMENT, PAGE):  # of what lay here before
+            (destination / name).unlink(missing_ok=True)
     done = [outcome for outcome in outcomes.values() if outcome.entry is not None]
     rows = tuple(category_row(category, entry) for category, entry in manifest.categories.items() if category in chosen)
     return PrepareSummary(
@@ -92,7 +99,7 @@ def _check(
 
 
 def _check_folders(source: Path, destination: Path) -> None:
-    raw, ready = source.resolve(), destination.resolve()
+    raw, ready = (Path(os.path.realpath(path)) for path in (source, destination))  # resolve() raises for loops
     if raw == ready or raw in ready.parents or ready in raw.parents:
         raise UsageError(
             f"{destination}: the prepared copy must not be {source} itself, or lie inside it, or around it",
@@ -113,8 +120,9 @@ def _old_manifest(destination: Path, journal: Journal, chosen: Sequence[str], pr
     others = sorted(set(old.categories) - set(chosen))
     if others:
         raise UsageError(
-            f"{destination}: holds {', '.join(others)} prepared with other settings ({old.preparation!r})",
-            "use the same settings, or another folder",
+            f"{destination}: holds {', '.join(others)} prepared with other settings:"
+            f" {differences(old.preparation, preparation)}",
+            "use the same settings, say them (--missing, --unit, ...) for all, or take another folder",
         )
     (destination / MANIFEST).unlink()  # from here on, until the end, its files are of two kinds
     return old.model_copy(update={"preparation": preparation})
@@ -128,6 +136,9 @@ def _scan(source: Path, name: str, categories: Sequence[str]) -> tuple[list[str]
     offered = reader.categories(source)
     chosen = sorted({choose_category(offered, wanted) for wanted in categories}) or offered
     items = [item for category in chosen for split in SPLITS for item in reader.scan(source, category, split)]
+    doubles = [name for name, count in Counter(item.name for item in items).items() if count > 1]
+    if doubles:
+        raise DataError(f"{source}: two pairs are called {doubles[0]}", "keep one, or rename one")
     if not items:
         raise DataError(f"{source}: no pairs in {', '.join(chosen)}", "expected CATEGORY/train/good/{rgb,xyz}")
     return chosen, items
@@ -145,16 +156,23 @@ def _out_of_line(outcomes: Mapping[str, Outcome], items: Sequence[Item]) -> dict
     """Outcomes to take back: parts a hundred times as high as is usual in their category come from another unit."""
     back = {}
     for category in {item.category for item in items}:
-        entries = {item.name: outcomes[item.name].entry for item in items if item.category == category}
+        entries = {item: outcomes[item.name].entry for item in items if item.category == category}
         spans = {
-            name: entry.geometry.height_max - entry.geometry.height_min for name, entry in entries.items() if entry
+            item: entry.geometry.height_max - entry.geometry.height_min for item, entry in entries.items() if entry
         }
         usual = median(spans.values()) if spans else 0.0
-        for name, span in spans.items():
+        for item, span in spans.items():
             if usual > 0 and not 1 / OTHER_UNIT < span / usual < OTHER_UNIT:
-                told = f"{name}: heights over {span:.3g} m, where {usual:.3g} m are usual: is it in another unit?"
-                back[name] = Outcome(name, None, error=told)
+                told = f"heights over {span:.3g} m, where {usual:.3g} m are usual: is it in another unit?"
+                back[item.name] = Outcome(item.name, None, error=f"{item.name} ({item.geometry}): {told}")
     return back
+
+
+def _take_back(destination: Path, items: Sequence[Item]) -> None:
+    """Delete what was made of pairs."""
+    for item in items:
+        for path in outputs(prepared.item(destination, item.name, mask=item.mask is not None)):
+            path.unlink(missing_ok=True)
 
 
 def _upside_down(outcomes: Mapping[str, Outcome], preparation: Preparation) -> list[str]:
@@ -168,8 +186,15 @@ def _upside_down(outcomes: Mapping[str, Outcome], preparation: Preparation) -> l
     other = "up" if preparation.sensor.axis == "away" else "away"
     return [
         f"warning: parts reach {1000 * below:.3g} mm below their background and {1000 * above:.3g} mm above it:"
-        f" if z points the other way, prepare with --axis {other}; if the border shows the part's top, --plane none"
+        f" if z points the other way (heights, disparities), prepare with --axis {other}; if the border shows the"
+        " part's top, with --plane none"
     ]
+
+
+def _untrained(chosen: Sequence[str], items: Sequence[Item]) -> list[str]:
+    """A sentence for every category that cannot be learned."""
+    taught = {item.category for item in items if item.split == "train" and item.is_good}
+    return [f"{name}: no good training pairs (train/), it can only be judged" for name in chosen if name not in taught]
 
 
 def _named(manifest: Manifest) -> Iterator[tuple[str, PairEntry]]:

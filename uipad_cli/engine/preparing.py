@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from uipad_cli.data import files, prepared
+from uipad_cli.data import JOURNAL, files, prepared
 from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.prepared import PairEntry
 from uipad_cli.data.samples import colour_path, load_mask, prepare_pair
@@ -26,7 +26,7 @@ from uipad_cli.errors import DataError, ResourceError
 from uipad_cli.records import Item
 
 ALGORITHM = 2  # part of every key: raise it when the same files would give other heights
-_JOURNAL = ".journal.jsonl"
+_LONGEST_NAME = 250  # bytes of a stem: with .tiff, it is what file systems take
 _PAIRS_PER_WORKER = 16  # fewer do not repay the start of a process
 
 
@@ -64,7 +64,7 @@ class Journal:
     """The pairs that were finished since the last manifest, appended as they finish."""
 
     def __init__(self, destination: Path) -> None:
-        self._path = destination / _JOURNAL
+        self._path = destination / JOURNAL
         self.entries: dict[str, PairEntry] = {}
         if self._path.is_file():
             for line in self._path.read_bytes().splitlines():
@@ -131,6 +131,8 @@ def prepare_one(task: Task) -> Outcome:
     item = task.item
     target = prepared.item(task.destination, item.name, mask=item.mask is not None)
     try:
+        if len(os.fsencode(item.stem)) > _LONGEST_NAME:
+            raise DataError(f"{item.rgb}: a name too long for the files that are made of it", "give it a shorter one")
         key = _key(item, task.preparation)
         if task.known is not None and task.known.key == key and _complete(target):
             return Outcome(item.name, task.known, skipped=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from uipad_cli.data.detect import Look, examine
+from uipad_cli.data.detect import examine
 from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.intrinsics import parse_intrinsics
+from uipad_cli.data.looks import Look
 from uipad_cli.data.samples import NORMALS, colour_path
-from uipad_cli.data.scans import read_raster
+from uipad_cli.data.scans import check_kind, read_raster
 from uipad_cli.data.sensor import Sensor, parse_missing, parse_unit
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.records import Item
@@ -69,16 +70,58 @@ def look(
     if len(open_) < len(items):
         first = next(item for item in items if item.depth_range is not None)
         findings.append(f"depth: 16-bit counts, nearest and farthest in metres in a file of each pair; {_focal(first)}")
-    looks = _looks(open_)
-    if not looks:
-        return preparation.model_copy(update={"sensor": Sensor.model_validate(told)}), findings
-    sensor, found = examine(looks, told)
+        _check_use(asked, ("unit", "float_unit", "encoding", "axis", "swapped"), "each pair says its own metres")
+    sensor, found = _of_all(open_, told)
     return preparation.model_copy(update={"sensor": sensor}), findings + found
 
 
-def _looks(items: Sequence[Item]) -> list[Look]:
+def _of_all(items: Sequence[Item], told: dict[str, object]) -> tuple[Sensor, list[str]]:
+    """The one sensor of all categories; what stands for missing may differ. Raises DataError where more differs."""
+    categories = list(dict.fromkeys(item.category for item in items))
+    count = LOOKS if len(categories) == 1 else LOOKS // 2
+    found: dict[str, tuple[Sensor, list[str]]] = {}
+    for category in categories:
+        looks = _looks([item for item in items if item.category == category], count)
+        if looks:
+            found[category] = examine(looks, told)
+    if not found:
+        return Sensor.model_validate(told), []
+    (first, (sensor, findings)), *others = found.items()
+    marks = dict.fromkeys(sensor.missing)
+    for category, (other, _) in others:
+        marks |= dict.fromkeys(other.missing)
+        if other.model_copy(update={"missing": sensor.missing}) != sensor:
+            raise DataError(
+                f"{category} is not made by the sensor of {first}: {differences(sensor, other)}",
+                "prepare each into a folder of its own (--category), or say what holds for both",
+            )
+    if others:
+        findings = [*findings, f"the same in {', '.join(name for name, _ in others)}"]
+    return sensor.model_copy(update={"missing": tuple(marks)}), findings
+
+
+def differences(one: BaseModel, other: BaseModel) -> str:
+    """What two sensors or preparations do not agree in: the second's values, then the first's."""
+    told = []
+    for name, value in one:
+        there = getattr(other, name)
+        if value != there:
+            inner = isinstance(value, BaseModel) and isinstance(there, BaseModel)
+            told.append(differences(value, there) if inner else f"{name} {there} instead of {value}")
+    return ", ".join(told)
+
+
+def _check_use(asked: Mapping[str, object], names: Sequence[str], why: str) -> None:
+    """Raise UsageError for what was told and cannot matter."""
+    useless = [name for name in names if name in asked]
+    if useless:
+        option = {"float_unit": "unit", "encoding": "unit"}.get(useless[0], useless[0])
+        raise UsageError(f"--{option} does not apply here: {why}", "leave it out")
+
+
+def _looks(items: Sequence[Item], count: int) -> list[Look]:
     """Some files, evenly over all; one that cannot be read is a matter of its own pair."""
-    step = max(1, -(-len(items) // LOOKS))
+    step = max(1, -(-len(items) // count))
     looks = []
     for item in items[::step]:
         try:
@@ -92,7 +135,9 @@ def look_at(path: Path, item: Item) -> Look:
     """One geometry file as it lies on disk. Raises DataError, ResourceError."""
     if item.geometry_kind == "height":
         raise ValueError(f"{path} is prepared")
-    return Look(path, item.geometry_kind, read_raster(path))
+    raster = read_raster(path)
+    check_kind(raster, item.geometry_kind, path)
+    return Look(path, item.geometry_kind, raster)
 
 
 def _colour(items: Sequence[Item], preparation: Preparation) -> list[str]:
@@ -101,6 +146,10 @@ def _colour(items: Sequence[Item], preparation: Preparation) -> list[str]:
     if preparation.light == NORMALS:
         return ["colour: the normals of the geometry, as told (--light)"]
     if not first.lights:
+        if preparation.light is not None:
+            raise UsageError(
+                f"--light {preparation.light}: one image for each pair here", f"leave it out, or {NORMALS}"
+            )
         return []
     names = [name for name, path in first.lights if path == chosen]
     return [f"colour: light {names[0] if names else chosen.name} of {', '.join(dict(first.lights))} (--light)"]

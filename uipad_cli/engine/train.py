@@ -194,7 +194,7 @@ def claim_of(manifest: Manifest, wanted: str, weights: Path | None = None) -> Cl
     names = list(manifest.categories) if together else [choose_category(list(manifest.categories), wanted)]
     content = b"".join(manifest.categories[name].model_dump_json(exclude={"source"}).encode() for name in names)
     return Claim(
-        category=wanted,
+        category=wanted if together else names[0],
         data_sha256=hashlib.sha256(content).hexdigest(),
         weights_sha256=None if weights is None else file_hash(weights),
         categories=tuple(names) if together else (),
