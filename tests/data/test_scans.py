@@ -83,6 +83,18 @@ class TestGeometry:
         path.write_bytes(tiff_bytes(XYZ, photometric="rgb", compression="zlib"))
         np.testing.assert_array_equal(xyz_of(path), XYZ)
 
+    def test_what_opencv_writes(self, tmp_path: Path) -> None:
+        """LZW, unless told otherwise, and blue first."""
+        assert cv2.imwrite(str(tmp_path / "xyz.tif"), XYZ[..., ::-1])
+        assert cv2.imwrite(str(tmp_path / "depth.tif"), GREY16)
+        assert tifffile.TiffFile(tmp_path / "depth.tif").pages[0].compression == 5
+        np.testing.assert_array_equal(xyz_of(tmp_path / "xyz.tif"), XYZ)
+        np.testing.assert_allclose(depth_of(tmp_path / "depth.tif", 0.001), GREY16 / 1000, rtol=1e-6)
+        data = (tmp_path / "depth.tif").read_bytes()
+        (tmp_path / "depth.tif").write_bytes(data[:200] + bytes(40) + data[240:])
+        with pytest.raises(DataError, match=r"depth\.tif"):
+            depth_of(tmp_path / "depth.tif", 0.001)
+
     def test_nan_and_infinity_become_missing(self, tmp_path: Path) -> None:
         broken = XYZ.copy()
         broken[0, 0, 0], broken[1, 1, 2], broken[2, 2, 1] = np.nan, np.inf, -np.inf

@@ -13,6 +13,7 @@ from pathlib import Path
 from tokenize import TokenError
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import tifffile
@@ -25,7 +26,8 @@ ARRAY_CAP = 1024 * 1024 * 1024  # bytes
 _ORIENTATION, _EXTRA_SAMPLES = 274, 338  # tags
 _SHORT = 3
 _DEFLATE = (8, 32946)
-_COMPRESSIONS = (1, 5, 32773, *_DEFLATE)  # none, LZW, PackBits: others can grow without a bound
+_LZW = 5
+_COMPRESSIONS = (1, _LZW, 32773, *_DEFLATE)  # none, LZW, PackBits: others can grow without a bound
 
 _NPY_TROUBLE = (  # all that a damaged header has been seen to raise
     ValueError,
@@ -77,11 +79,21 @@ def read_tiff(data: bytes, path: Path) -> tuple[Raster, str]:
         if int(page.compression) not in _COMPRESSIONS:
             raise DataError(f"{path}: its compression ({page.compression.name}) is not supported", "save it without")
         _check_inflated(page, path)
-        array = np.asarray(page.asarray())
+        array = _unpack_lzw(data, page, path) if int(page.compression) == _LZW else np.asarray(page.asarray())
         if page.axes.startswith("S"):  # planar: [3,H0,W0]
             array = np.moveaxis(array, 0, -1)
         shape = (height, width) if channels == 1 else (height, width, 3)
         return np.ascontiguousarray(array.reshape(shape)), str(page.description)
+
+
+def _unpack_lzw(data: bytes, page: Any, path: Path) -> Raster:
+    """What OpenCV writes unless told otherwise; it reads it, too, with the channels turned round."""
+    array = cv2.imdecode(np.frombuffer(untagged(data, path), np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None:
+        raise damaged(path, "its LZW strips cannot be unpacked")
+    if array.dtype != page.dtype or array.size != prod(page.shape) or page.axes.startswith("S"):
+        raise DataError(f"{path}: an LZW tiff of a kind that cannot be read", "save it without compression")
+    return np.ascontiguousarray(array[..., ::-1]) if array.ndim == 3 else np.asarray(array)
 
 
 def read_npy(data: bytes, path: Path) -> Raster:
