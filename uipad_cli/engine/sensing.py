@@ -64,7 +64,7 @@ def look(
     told = known | asked
     for name in sorted(set(known) - set(asked)):
         findings.append(f"{name}: {known[name]}, as the data set documents it")
-    findings += [f"{name}: {value}, as told" for name, value in asked.items()]
+    findings += [f"{name}: {value}, as told" for name, value in asked.items() if _is_news(name, asked)]
     findings += _colour(items, preparation)
     open_ = [item for item in items if item.depth_range is None]
     if len(open_) < len(items):
@@ -109,6 +109,11 @@ def differences(one: BaseModel, other: BaseModel) -> str:
             inner = isinstance(value, BaseModel) and isinstance(there, BaseModel)
             told.append(differences(value, there) if inner else f"{name} {there} instead of {value}")
     return ", ".join(told)
+
+
+def _is_news(name: str, asked: Mapping[str, object]) -> bool:
+    """False for what `--unit` sets beside the unit."""
+    return "unit" not in asked or name not in ("float_unit", "encoding")
 
 
 def _check_use(asked: Mapping[str, object], names: Sequence[str], why: str) -> None:
