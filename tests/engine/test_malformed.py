@@ -131,7 +131,7 @@ def run(case: Any, folder: Path, good: Path) -> Result:
     return Result(code, said, folder / "out", spoiled)
 
 
-RESULTS: dict[str, Result] = {}  # of this session, for the page
+RESULTS: dict[str, Result] = {}  # of this run, for the page
 
 
 @pytest.mark.parametrize("case", corpus.CASES, ids=[case.name for case in corpus.CASES])
