@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import io
 import os
 import re
 import shutil
 import stat
-import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
+import malformed as corpus
 import numpy as np
 import pytest
 
@@ -39,17 +37,6 @@ checksum (bmp, ppm, pgm, plain tif and npy, the inside of a jpg) can hold wrong 
 HAPPENS = {"fine": "taken", "left out": "left out, exit 6"}
 
 
-def load_corpus() -> ModuleType:
-    """malformed.py, which pytest does not make importable."""
-    spec = importlib.util.spec_from_file_location("malformed", HERE / "malformed.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look it up
-    spec.loader.exec_module(module)
-    return module
-
-
-corpus = load_corpus()
 Files = dict[str, bytes]  # by CATEGORY/SPLIT/DEFECT/KIND/NAME
 Good = dict[tuple[str, bool], tuple[Path, Files]]  # the data set and what is made of it, by geometry and with a plane
 

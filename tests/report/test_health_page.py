@@ -1,11 +1,11 @@
 import base64
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
+from pages import Page
 
 from uipad_cli.render import MAGENTA
 from uipad_cli.report.health import Category, Measure, Property, build_page, draw_edges, histogram
@@ -13,7 +13,6 @@ from uipad_cli.report.page import Picture
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 HOSTILE = "<script>alert('x')</script>\" onload=\"steal()&amp;"
-VOID = {"meta", "link", "img"}
 
 
 def _jpeg(value=7):
@@ -38,45 +37,16 @@ def _page(*categories, **changes):
     return build_page(**{**parts, "categories": categories, **changes})
 
 
-class _Page(HTMLParser):
-    """Collects elements and text, and checks that every element is closed in its place."""
-
-    def __init__(self, html):
-        super().__init__(convert_charrefs=True)
-        self.elements, self.texts, self.open = [], [], []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if data.strip() and self.open[-1:] != ["style"]:
-            self.texts.append(data.strip())
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
 def test_the_verdict_counts_the_warnings():
-    assert "No warnings" in _Page(_page(_category())).texts
-    assert "1 warning" in _Page(_page(_category(), warnings=["one"])).texts
-    texts = _Page(_page(_category(), warnings=["the plane leans", "a twin"])).texts
+    assert "No warnings" in Page(_page(_category())).texts
+    assert "1 warning" in Page(_page(_category(), warnings=["one"])).texts
+    texts = Page(_page(_category(), warnings=["the plane leans", "a twin"])).texts
     assert texts.index("2 warnings") < texts.index("the plane leans") < texts.index("a twin")
 
 
 def test_lists_stand_under_their_heads_and_empty_ones_are_left_out():
     html = _page(_category(), failures=["a.png: damaged"], findings=["xyz: in metres"])
-    texts = _Page(html).texts
+    texts = Page(html).texts
     assert texts[texts.index("Pairs that could not be prepared") + 1] == "a.png: damaged"
     assert texts[texts.index("What was found out about the files") + 1] == "xyz: in metres"
     assert "Good to know" not in texts
@@ -84,7 +54,7 @@ def test_lists_stand_under_their_heads_and_empty_ones_are_left_out():
 
 def test_nothing_is_fetched_and_nothing_runs():
     html = _page(_category(), _category("tire"), warnings=["one"])
-    page = _Page(html)
+    page = Page(html)
     assert [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"] == [
         CSP
     ]
@@ -108,7 +78,7 @@ def test_hostile_text_stays_text():
     )
     lists = {key: [HOSTILE] for key in ("warnings", "failures", "findings", "notes")}
     html = _page(category, title=HOSTILE, **lists)
-    page = _Page(html)
+    page = Page(html)
     assert "<script" not in html
     # title twice, four lists, heading, split, fact and its text, measure, property, caption
     assert page.texts.count(HOSTILE) == 13
@@ -117,19 +87,19 @@ def test_hostile_text_stays_text():
 
 
 def test_counts_facts_and_properties_are_shown():
-    texts = _Page(_page(_category())).texts
+    texts = Page(_page(_category())).texts
     for text in ("36", "12", "good 7, cut 5", "sizes", "400 x 400 (48)", "mean of x", "0.99", "0.50", "some parts"):
         assert text in texts, text
 
 
 def test_what_gives_the_label_away_stands_out():
-    meters = [span["class"] for span in _Page(_page(_category())).all("span") if "meter" in span.get("class", "")]
+    meters = [span["class"] for span in Page(_page(_category())).all("span") if "meter" in span.get("class", "")]
     assert meters == ["meter bad", "meter"]
     assert re.findall(r'style="width: ([^"]*)"', _page(_category())) == ["97.5%", "0.0%"]
 
 
 def test_several_categories_are_linked():
-    page = _Page(_page(_category(), _category("tire", warnings=0)))
+    page = Page(_page(_category(), _category("tire", warnings=0)))
     assert [link["href"] for link in page.all("a")] == [f"#{head['id']}" for head in page.all("h2")]
     assert ": 2 warnings" in page.texts
     assert ": no warnings" in page.texts
@@ -137,7 +107,7 @@ def test_several_categories_are_linked():
 
 def test_pictures_are_embedded_whole():
     pictures = [Picture("a", _jpeg(1)), Picture("b", _jpeg(200))]
-    for image, picture in zip(_Page(_page(_category(pictures=pictures))).all("img"), pictures, strict=True):
+    for image, picture in zip(Page(_page(_category(pictures=pictures))).all("img"), pictures, strict=True):
         kind, data = image["src"].split(",")
         assert kind == "data:image/jpeg;base64"
         assert base64.b64decode(data, validate=True) == picture.image
@@ -145,8 +115,8 @@ def test_pictures_are_embedded_whole():
 
 def test_a_bare_category_still_stands():
     bare = _category(counts={}, facts={}, measures=[Measure("tilt", "°", [])], properties=[], pictures=[])
-    assert _Page(_page(bare)).all("svg") == []
-    assert _Page(_page()).texts.count("No warnings") == 1
+    assert Page(_page(bare)).all("svg") == []
+    assert Page(_page()).texts.count("No warnings") == 1
 
 
 def test_histogram_holds_every_pair():

@@ -1,17 +1,16 @@
 import base64
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
+from pages import Page
 
 from uipad_cli.report.page import COLUMNS, Picture, Section, build_page, score_figure
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 HOSTILE = "<script>alert('x')</script>\" onload=\"steal()&amp;"
-VOID = {"meta", "link", "img"}
 
 
 def _png(value=7):
@@ -39,37 +38,8 @@ def _page(*sections, **changes):
     return build_page(**{**parts, "sections": sections, "settings": {"torch": "2.15.0"}, **changes})
 
 
-class _Page(HTMLParser):
-    """Collects elements and text, and checks that every element is closed in its place."""
-
-    def __init__(self, html):
-        super().__init__(convert_charrefs=True)
-        self.elements, self.texts, self.open = [], [], []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if data.strip() and self.open[-1:] != ["style"]:
-            self.texts.append(data.strip())
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
 def test_page_is_well_formed_and_forbids_requests():
-    page = _Page(_page(_section(), _section("tire")))
+    page = Page(_page(_section(), _section("tire")))
     policies = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     assert policies == [CSP]
     assert page.all("script") == []
@@ -77,7 +47,7 @@ def test_page_is_well_formed_and_forbids_requests():
 
 def test_nothing_is_fetched():
     html = _page(_section(), _section("tire"))
-    for tag, attributes in _Page(html).elements:
+    for tag, attributes in Page(html).elements:
         for name in ("src", "href", "srcset", "action", "data", "poster"):
             assert attributes.get(name, "#").startswith(("#", "data:")), (tag, attributes)
         assert not [name for name in attributes if name.startswith("on")]
@@ -97,7 +67,7 @@ def test_hostile_text_stays_text():
         pictures=[Picture(HOSTILE, _png())],
     )
     html = _page(section, title=HOSTILE, notes=[HOSTILE], settings={HOSTILE: HOSTILE})
-    page = _Page(html)
+    page = Page(html)
     assert "<script" not in html
     # title twice, note, summary, heading, note, count, defect type, caption, gauge, setting and its value
     assert page.texts.count(HOSTILE) == 12
@@ -107,7 +77,7 @@ def test_hostile_text_stays_text():
 
 def test_every_number_is_shown_as_formatted():
     section = _section()
-    texts = _Page(_page(section)).texts
+    texts = Page(_page(section)).texts
     for share in section.metrics.values():
         assert f"{100 * share:.1f}" in texts
     for text in ("98.8", "21", "112", "0.01235", "threshold 0.25", "77.8", "2.15.0"):
@@ -132,7 +102,7 @@ def test_notes_come_before_every_figure():
 
 def test_pictures_are_embedded_whole():
     pictures = [Picture("a", _png(1)), Picture("b", _png(200))]
-    images = _Page(_page(_section(pictures=pictures))).all("img")
+    images = Page(_page(_section(pictures=pictures))).all("img")
     assert len(images) == 2
     for image, picture in zip(images, pictures, strict=True):
         kind, data = image["src"].split(",")
@@ -142,7 +112,7 @@ def test_pictures_are_embedded_whole():
 
 
 def test_links_of_the_summary_lead_to_the_sections():
-    page = _Page(_page(_section(), _section("tire")))
+    page = Page(_page(_section(), _section("tire")))
     assert [link["href"] for link in page.all("a")] == [f"#{heading['id']}" for heading in page.all("h2") if heading]
 
 
@@ -151,7 +121,7 @@ def test_a_page_without_results_still_stands():
         by_defect={}, counts={}, gauges={}, good_scores=[], bad_scores=[], notes=[], pictures=[], metrics={}
     )
     for html in (_page(bare), _page(notes=[], settings={}, mean={})):
-        page = _Page(html)
+        page = Page(html)
         assert page.all("svg") == []
         assert "–" in page.texts
 

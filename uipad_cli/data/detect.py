@@ -16,7 +16,7 @@ import numpy.typing as npt
 from uipad_cli.data.files import describe
 from uipad_cli.data.looks import SAY_UNIT, Look, alike, cross_zero, depth_of, depths, in_steps_of, measured, native
 from uipad_cli.data.rasters import Raster
-from uipad_cli.data.scans import is_cloud, metres
+from uipad_cli.data.scans import is_cloud, is_measured, metres
 from uipad_cli.data.sensor import Sensor
 from uipad_cli.errors import DataError
 
@@ -106,7 +106,8 @@ def _missing(looks: Sequence[Look], found: Found) -> None:
     """Which numbers stand for no measurement; all that is not finite does without being asked."""
     rasters = [native(look.raster, found.sensor) for look in looks]
     size = sum(depth_of(raster).size for raster in rasters)
-    values = np.concatenate([depths(raster) for raster in rasters])
+    finite = found.sensor.model_copy(update={"missing": ()})
+    values = np.concatenate([depths(raster, finite) for raster in rasters])
     strange = size - values.size
     missing: list[float] = []
     notes = [f"not finite in {strange / size:.1%}"] if strange else []
@@ -253,11 +254,10 @@ def _extent(raster: Raster, sensor: Sensor) -> float:
     """Width of the measured points in their own unit, 0 for a depth image and for made up x and y."""
     if raster.ndim != 3 and not is_cloud(raster):
         return 0.0
-    points = raster.reshape(-1, 3)
-    there = np.isfinite(points).all(axis=1) & (points != 0).any(axis=1)
-    if not there.any():
+    across = raster[is_measured(raster, sensor)][:, 0]
+    if not across.size:
         return 0.0
-    low, high = np.quantile(points[there][:, 0], (0.01, 0.99)).tolist()
+    low, high = np.quantile(across, (0.01, 0.99)).tolist()
     return float(high - low)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uipad_cli.data.rasters import Raster
-from uipad_cli.data.scans import Kind, is_cloud
+from uipad_cli.data.scans import Kind, is_cloud, is_measured
 from uipad_cli.data.sensor import Sensor
 from uipad_cli.errors import DataError
 
@@ -40,16 +40,14 @@ def depth_of(raster: Raster) -> Raster:
     return raster[..., 2] if raster.ndim == 3 or is_cloud(raster) else raster
 
 
-def depths(raster: Raster) -> npt.NDArray[Any]:
-    """The depths [n] of pixels of which every number is finite."""
-    whole = np.isfinite(raster).all(axis=-1) if raster.ndim == 3 or is_cloud(raster) else np.isfinite(raster)
-    return np.asarray(depth_of(raster)[whole])
+def depths(raster: Raster, sensor: Sensor) -> npt.NDArray[Any]:
+    """The depths [n] of pixels that do not stand for a missing one."""
+    return np.asarray(depth_of(raster)[is_measured(raster, sensor)])
 
 
 def measured(looks: Sequence[Look], sensor: Sensor) -> npt.NDArray[Any]:
     """The depths [n] of all pixels that do not stand for a missing one."""
-    values = np.concatenate([depths(native(look.raster, sensor)) for look in looks])
-    return np.asarray(values[~np.isin(values, np.asarray(sensor.missing))])
+    return np.concatenate([depths(native(look.raster, sensor), sensor) for look in looks])
 
 
 def alike(looks: list[Look], sensor: Sensor, *, told: bool) -> tuple[list[Look], list[str]]:

@@ -75,6 +75,13 @@ def kind_of(path: Path) -> Kind:
     return "z" if across == down == 0 and away > 0 else "xyz"
 
 
+def kind_in(item: Item) -> Kind:
+    """What the geometry file of a raw pair holds. Raises ValueError for a prepared one."""
+    if item.geometry_kind == "height":
+        raise ValueError(f"{item.geometry} is prepared")
+    return item.geometry_kind
+
+
 def is_cloud(raster: Raster) -> bool:
     """True for points [N,3] that are in no order; no depth image is three pixels wide."""
     return raster.ndim == 2 and raster.shape[1] == 3 and len(raster) >= _LEAST_CLOUD and raster.dtype.kind == "f"
@@ -102,8 +109,7 @@ def read_points(item: Item, sensor: Sensor, size: tuple[int, int] | None) -> Flo
         sensor = sensor.model_copy(
             update={"camera": Intrinsics(fx=camera[0], fy=camera[1], cx=camera[2], cy=camera[3])}
         )
-    kind: Kind = "xyz" if item.geometry_kind == "height" else item.geometry_kind
-    return read_file(item.geometry, kind, sensor, size=size, depth_range=item.depth_range)
+    return read_file(item.geometry, kind_in(item), sensor, size=size, depth_range=item.depth_range)
 
 
 def read_file(
@@ -127,7 +133,7 @@ def read_file(
     if kind == "z":
         return _from_heights(raster[..., 2] if raster.ndim == 3 else raster, sensor, path)
     points = _facing(raster, sensor)
-    points[~_measured(raster, sensor)] = 0
+    points[~is_measured(raster, sensor)] = 0
     if points.ndim == 2:
         points = _organise(points, None if sensor.axis == "up" else sensor.camera, size, path)
     _check_any(points, path, "point")
@@ -141,8 +147,7 @@ def backproject(depth: Floats, camera: Intrinsics | None) -> Floats:
     """
     height, width = depth.shape
     seen = camera or Intrinsics(fx=max(height, width), fy=max(height, width))
-    cx = (width - 1) / 2 if seen.cx is None else seen.cx
-    cy = (height - 1) / 2 if seen.cy is None else seen.cy
+    cx, cy = seen.centre(height, width)
     slope_y = (np.arange(height, dtype=np.float64) - cy) / seen.fy
     slope_x = (np.arange(width, dtype=np.float64) - cx) / seen.fx
     return np.stack([depth * slope_x[None, :], depth * slope_y[:, None], depth], axis=-1).astype(np.float32)
@@ -155,8 +160,7 @@ def project(points: Floats, camera: Intrinsics, size: tuple[int, int], path: Pat
     """
     height, width = size
     points = points[points[:, 2] > 0]
-    cx = (width - 1) / 2 if camera.cx is None else camera.cx
-    cy = (height - 1) / 2 if camera.cy is None else camera.cy
+    cx, cy = camera.centre(height, width)
     depth = points[:, 2].astype(np.float64)
     column = np.rint(points[:, 0] / depth * camera.fx + cx)
     row = np.rint(points[:, 1] / depth * camera.fy + cy)
@@ -195,7 +199,7 @@ def _from_depth(raster: Raster, path: Path, sensor: Sensor, depth_range: tuple[f
         else:
             depth = metres(raster, sensor).astype(np.float32)
             depth = -depth if sensor.axis == "toward" else depth
-        depth[~(_measured(raster, sensor) & np.isfinite(depth) & (depth > 0))] = 0
+        depth[~(is_measured(raster, sensor) & np.isfinite(depth) & (depth > 0))] = 0
     _check_any(depth, path)
     return backproject(depth, sensor.camera)
 
@@ -205,7 +209,7 @@ def _from_heights(raster: Raster, sensor: Sensor, path: Path) -> Floats:
     with np.errstate(over="ignore", invalid="ignore"):
         z = metres(raster, sensor)
         z = {"away": z, "toward": -z, "up": REFERENCE - z}[sensor.axis]
-    there = _measured(raster, sensor) & np.isfinite(z) & (z > 0)
+    there = is_measured(raster, sensor) & np.isfinite(z) & (z > 0)
     x, y = np.meshgrid(*(np.arange(size) * sensor.pitch for size in raster.shape[::-1]))
     points = np.stack([x, y, z], axis=-1).astype(np.float32)
     points[~there] = 0
@@ -224,7 +228,7 @@ def _facing(raster: Raster, sensor: Sensor) -> Floats:
         return points.astype(np.float32)
 
 
-def _measured(raster: Raster, sensor: Sensor) -> Mask:
+def is_measured(raster: Raster, sensor: Sensor) -> Mask:
     """Bool of the shape of the image or the cloud: False for what the sensor marks as missing."""
     values = raster[..., None] if raster.ndim == 2 and not is_cloud(raster) else raster
     there = np.asarray(np.isfinite(values).all(axis=-1))

@@ -26,6 +26,10 @@ class Intrinsics(BaseModel):
     cx: float | None = Field(default=None, allow_inf_nan=False)
     cy: float | None = Field(default=None, allow_inf_nan=False)
 
+    def centre(self, height: int, width: int) -> tuple[float, float]:
+        """(cx, cy) in an image of that size."""
+        return (width - 1) / 2 if self.cx is None else self.cx, (height - 1) / 2 if self.cy is None else self.cy
+
 
 class Sensor(BaseModel):
     """How the numbers of a geometry file become metres in front of a camera.

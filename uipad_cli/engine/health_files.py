@@ -17,7 +17,7 @@ from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.headers import probe
 from uipad_cli.data.rasters import tiff_header
 from uipad_cli.data.samples import colour_path
-from uipad_cli.data.scans import read_raster
+from uipad_cli.data.scans import is_measured, read_raster
 from uipad_cli.engine.health_parts import Part, Tell, spread_out
 from uipad_cli.errors import DataError
 from uipad_cli.metrics.leaks import LEAST_PARTS, Leak, Value, ranked
@@ -120,14 +120,10 @@ def _placeholders(item: Item, preparation: Preparation) -> tuple[float | None, f
     raster = read_raster(item.geometry)
     if raster.shape[-1] != 3 or raster.dtype.kind != "f":
         return None, None, ()
-    points = raster.reshape(-1, 3)
-    there = np.isfinite(points).all(axis=1) & (points != 0).any(axis=1)
-    for number in preparation.sensor.missing:
-        if number != 0:
-            there &= points[:, 2] != np.asarray(number).astype(points.dtype)
-    if not there.any():
+    points = raster[is_measured(raster, preparation.sensor)]
+    if not len(points):
         return None, None, ()
-    across, down = (_channel(points[there, place]) for place in (0, 1))
+    across, down = (_channel(points[:, place]) for place in (0, 1))
     flat = tuple(axis for axis, (_, same) in (("x", across), ("y", down)) if same)
     return across[0], down[0], flat
 

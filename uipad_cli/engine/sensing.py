@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,7 +11,7 @@ from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.intrinsics import parse_intrinsics
 from uipad_cli.data.looks import Look
 from uipad_cli.data.samples import NORMALS, colour_path
-from uipad_cli.data.scans import check_kind, read_raster
+from uipad_cli.data.scans import check_kind, kind_in, read_raster
 from uipad_cli.data.sensor import Sensor, parse_missing, parse_unit
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.records import Item
@@ -70,7 +69,7 @@ def look(
     if len(open_) < len(items):
         first = next(item for item in items if item.depth_range is not None)
         findings.append(f"depth: 16-bit counts, nearest and farthest in metres in a file of each pair; {_focal(first)}")
-        _check_use(asked, ("unit", "float_unit", "encoding", "axis", "swapped"), "each pair says its own metres")
+        _check_use(asked, ("unit", "float_unit", "encoding", "axis"), "each pair says its own metres")
     sensor, found = _of_all(open_, told)
     return preparation.model_copy(update={"sensor": sensor}), findings + found
 
@@ -130,19 +129,12 @@ def _looks(items: Sequence[Item], count: int) -> list[Look]:
     looks = []
     for item in items[::step]:
         try:
-            looks.append(look_at(item.geometry, item))
+            raster = read_raster(item.geometry)
+            check_kind(raster, kind_in(item), item.geometry)
         except DataError:
             continue
+        looks.append(Look(item.geometry, kind_in(item), raster))
     return looks
-
-
-def look_at(path: Path, item: Item) -> Look:
-    """One geometry file as it lies on disk. Raises DataError, ResourceError."""
-    if item.geometry_kind == "height":
-        raise ValueError(f"{path} is prepared")
-    raster = read_raster(path)
-    check_kind(raster, item.geometry_kind, path)
-    return Look(path, item.geometry_kind, raster)
 
 
 def _colour(items: Sequence[Item], preparation: Preparation) -> list[str]:
