@@ -1,10 +1,29 @@
 """Everything that can go wrong and is not a bug: one family, each kind with its exit code."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 EXIT_BUG = 1
 EXIT_ANOMALOUS = 10
 EXIT_INTERRUPT = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_TERMINATED = 143
+
+
+class _Validation(Protocol):
+    """What pydantic raises; the command line starts without it."""
+
+    def errors(self) -> list[ErrorDetails]: ...
+
+
+def first_fault(error: _Validation) -> str:
+    """The first thing that a model did not accept, and the key it stands under."""
+    fault = error.errors()[0]
+    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
 
 
 class UipadError(Exception):

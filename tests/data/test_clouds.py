@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from mutations import mutations
 
 from uipad_cli.data.clouds import cloud_colours, read_pcd, read_ply
 from uipad_cli.errors import DataError
@@ -428,27 +429,6 @@ class TestBadPcd:
         assert caught.value.message.startswith("part.cloud: ")
         assert caught.value.cure
         assert time.monotonic() - began < 5
-
-
-def mutations(data: bytes, count: int, seed: int) -> Iterable[bytes]:
-    """Flipped, cut and stuffed files, most of them hurt in their header."""
-    generator = np.random.default_rng(seed)
-    for _ in range(count):
-        mutated = bytearray(data)
-        reach = len(data) if generator.random() < 0.3 else min(len(data), 420)
-        for place in generator.integers(0, reach, generator.integers(1, 5)):
-            match generator.integers(4):
-                case 0:
-                    mutated[place % len(mutated)] = generator.integers(256)
-                case 1:
-                    mutated[place % len(mutated)] = generator.choice(np.frombuffer(b"0123456789 \n.-xyzFUI#", np.uint8))
-                case 2:
-                    del mutated[place : place + int(generator.integers(1, 20))]
-                case _:
-                    mutated[place:place] = bytes(generator.choice(mutated, 3))
-            if not mutated:
-                break
-        yield bytes(mutated if generator.random() < 0.9 else mutated[: generator.integers(len(mutated) + 1)])
 
 
 PLYS = [ply(coloured(), order, **RANGE) for order in ("ascii", "binary_little_endian", "binary_big_endian")]

@@ -72,6 +72,14 @@ class TestUnit:
         assert sensor.encoding == "rotated"
         assert "SUN" in told_by(findings, "unit")
 
+    def test_rotated_or_in_steps_of_eight_cannot_be_told(self) -> None:
+        raster = (8 * hill(75, 113).round()).astype(np.uint16)
+        with pytest.raises(DataError, match=r"by 8: .* SUN RGB-D, 0\.1 m away, or in steps of eight, 0\.8") as caught:
+            examine([look(raster)], {})
+        assert "--unit sun" in caught.value.cure
+        assert examine([look(raster)], parse_unit("mm"))[0].encoding == "linear"
+        assert examine([look(raster)], parse_unit("sun"))[0].encoding == "rotated"
+
     def test_kinect_disparities(self) -> None:
         raster = hill(840, 1030).round().astype(np.uint16)
         raster[:9, :9] = 2047

@@ -6,7 +6,7 @@ import sys
 import tracemalloc
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from mutations import mutations
 
 from uipad_cli.data import numbers
 from uipad_cli.data.numbers import read_exr, read_npz, read_pgm, read_ppm
@@ -376,25 +377,6 @@ class TestExr:
     def test_a_cut_picture_is_refused(self, opened: Callable[[bytes], Any], cut: int) -> None:
         with pytest.raises(DataError, match=r"part\.exr: .*cannot be (decoded|4 lines)"):
             opened(exr({"Z": DEPTH})[:-cut])
-
-
-def mutations(data: bytes, count: int) -> Iterable[bytes]:
-    generator = np.random.default_rng(0)
-    for _ in range(count):
-        mutated = bytearray(data)
-        for place in generator.integers(0, min(len(data), 400), generator.integers(1, 5)):
-            match generator.integers(4):
-                case 0:
-                    mutated[place % len(mutated)] = generator.integers(256)
-                case 1:
-                    mutated[place % len(mutated)] = generator.choice(np.frombuffer(b"0123456789 \n#\xff\x7f", np.uint8))
-                case 2:
-                    del mutated[place : place + int(generator.integers(1, 9))]
-                case _:
-                    mutated[place:place] = generator.bytes(3)
-            if not mutated:
-                break
-        yield bytes(mutated if generator.random() < 0.9 else mutated[: generator.integers(len(mutated) + 1)])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::SyntaxWarning")

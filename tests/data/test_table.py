@@ -54,6 +54,22 @@ def test_masks_stand_for_labels(root: Path) -> None:
     assert [item.defect for item in table.scan(root, root.name, "test")] == ["unlabelled"]
 
 
+def test_columns_and_splits_are_called_as_folders_are(root: Path) -> None:
+    write(root, f"rgb,points,split\n{ROW},training\n")
+    (item,) = table.scan(root, root.name, "train")
+    assert item.geometry_kind == "xyz"
+
+
+def test_only_the_rows_of_a_split_are_opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(root, f"rgb,xyz,mask,split\n{ROW},,train\nparts/rgb/ü.png,parts/xyz/ü.tiff,parts/gt/ü.png,test\n")
+    opened: list[object] = []
+    monkeypatch.setattr(table, "defect_of", lambda mask: opened.append(mask) or "good")
+    table.scan(root, root.name, "train")
+    assert opened == []
+    table.scan(root, root.name, "test")
+    assert len(opened) == 1
+
+
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 def test_other_marks_names_and_a_byte_order_mark(root: Path, mark: str) -> None:
     line = mark.join(("parts/rgb/ü.png", "parts/xyz/ü.tiff", "0", "x1"))

@@ -14,6 +14,7 @@ import tifffile
 
 from uipad_cli.cli import main
 from uipad_cli.data import files, open_dataset, prepared, realiad_d3
+from uipad_cli.data.folder import pair
 from uipad_cli.data.pairs import load_sample
 from uipad_cli.engine.prepare import prepare
 from uipad_cli.engine.sensing import settings
@@ -62,6 +63,14 @@ class TestEyecandies:
         with pytest.raises(UsageError, match="light 'ps'") as caught:
             prepare(raw, tmp_path / "out", workers=1, preparation=settings(light="ps"))
         assert "0, 1, 2, 3, 4, 5, normals" in str(caught.value.cure)
+
+    def test_a_scan_without_the_chosen_light_costs_itself(self, raw: Path, tmp_path: Path) -> None:
+        (gone, *_) = sorted((raw / "CandyCane" / "train" / "data").glob("*_image_0.png"))
+        gone.unlink()
+        summary = prepare(raw, tmp_path / "out", workers=1, preparation=settings(light="0"))
+        (failure,) = summary.failures
+        assert "has no image of light '0'" in failure
+        assert summary.categories[0].train == 2
 
 
 class TestRealIADD3:
@@ -161,6 +170,31 @@ class TestOwnSensor:
             prepare(tmp_path / "own", tmp_path / "out", workers=1)
         told = settings(unit="0.00002", intrinsics="600")
         assert prepare(tmp_path / "own", tmp_path / "out", workers=1, preparation=told).failures == ()
+
+    @pytest.mark.parametrize("made_up", [False, True])
+    def test_a_pair_by_hand_has_only_z_where_training_had(self, tmp_path: Path, made_up: bool) -> None:
+        def write(folder: Path, stem: str, depth: Any) -> None:
+            across = np.broadcast_to(np.arange(depth.shape[1]), depth.shape)
+            points = np.stack([across, 2 * across, depth], axis=-1) if made_up else depth
+            files.write_tiff(folder.parent / "z" / f"{stem}.tiff", (points / 1000).astype(np.float32))
+
+        write_own(tmp_path / "own", write)
+        summary = prepare(tmp_path / "own", tmp_path / "out", workers=1)
+        assert found(summary, "only z counts")
+        preparation = prepared.read_manifest(tmp_path / "out").preparation
+        item = open_dataset(tmp_path / "own").scan(tmp_path / "own", "own", "train")[0]
+        by_hand = load_sample(pair(item.rgb, item.geometry), preparation)
+        assert (by_hand.height == load_sample(item, preparation).height).all()
+
+    def test_a_cloud_has_no_z_image(self, tmp_path: Path) -> None:
+        write_own(tmp_path / "own", lambda folder, stem, depth: files.write_tiff(folder.parent / "z" / stem, depth))
+        for number, path in enumerate(sorted((tmp_path / "own").rglob("z/*"))):
+            points = np.random.default_rng(number).random((64, 3)).astype(np.float32)
+            path.unlink()
+            np.save(path.with_suffix(".npy"), points if number == 0 else np.full((64, 64), 0.5 + points[0, 0] / 9))
+        summary = prepare(tmp_path / "own", tmp_path / "out", workers=1, preparation=settings(plane="none"))
+        (failure,) = summary.failures
+        assert "points in no order, where only z counts" in failure
 
     def test_a_part_below_its_background_is_told(self, tmp_path: Path) -> None:
         write_own(tmp_path / "own", lambda folder, stem, depth: files.write_tiff(folder / f"{stem}.tiff", 1200 - depth))

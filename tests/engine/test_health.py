@@ -151,6 +151,17 @@ class TestClean:
         assert [category.category for category in health.categories] == ["bolt"]
         assert "cannot be told" in health.notes[0]  # one pair
 
+    def test_a_report_of_other_pairs_is_taken_away(self, nut: Path) -> None:
+        out = nut.parents[1] / "out"
+        prepare(nut.parent, out, workers=1, check=True)
+        prepare(nut.parent, out, workers=1)
+        assert (out / "health.html").exists()
+        for path in (nut / "train" / "good").glob("*/000.*"):
+            path.unlink()
+        prepare(nut.parent, out, workers=1)
+        assert not (out / "health.html").exists()
+        assert not (out / "health.json").exists()
+
 
 class TestTwins:
     def test_the_same_pair_in_two_splits(self, nut: Path) -> None:

@@ -26,10 +26,11 @@ PAGE = HERE.parents[1] / "docs" / "bad-input.md"
 HEAD = """# What becomes of bad input
 
 A pair that cannot be read is left out and named, the exit code is 6, and all other pairs are prepared as if it were
-not there. What concerns the whole data set (files without a partner, a unit that cannot be told, a table that makes no
-sense) stops the run with exit code 3, a wrong option with 2. Nothing is guessed: no picture is turned, no number is
-mended, and what a file holds is told by its first bytes, not by its name. There is never a traceback. What has no
-checksum (bmp, ppm, pgm, plain tif and npy, the inside of a jpg) can hold wrong bytes that nobody notices.
+not there. What concerns the whole data set (files without a partner, a unit that cannot be told, a table or the labels
+of a public data set that make no sense) stops the run with exit code 3, a wrong option with 2. Nothing is guessed: no
+picture is turned, no number is mended, and what a file holds is told by its first bytes, not by its name. There is
+never a traceback. What has no checksum (bmp, ppm, pgm, plain tif and npy, the inside of a jpg) can hold wrong bytes
+that nobody notices.
 
 `tests/engine/test_malformed.py` gives each of these to `uipad prepare`, and makes this page. Messages are shown without
 "1 of 6 pairs could not be prepared"; … stands for what differs from one version of a library to the next.

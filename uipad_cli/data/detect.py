@@ -65,6 +65,8 @@ def examine(looks: Sequence[Look], told: dict[str, object]) -> tuple[Sensor, lis
         floats = _most(floats, found)
         _float_unit(floats, found, alone=not whole)
     _camera([*whole, *floats], found)
+    if looks and all(look.kind == "z" for look in looks):
+        found.set("only_z", True, f"points: only z counts, x and y are made of the pitch ({found.sensor.pitch:g} m)")
     return found.sensor, found.findings
 
 
@@ -104,6 +106,8 @@ def _changes(values: Raster) -> float:
 
 def _missing(looks: Sequence[Look], found: Found) -> None:
     """Which numbers stand for no measurement; all that is not finite does without being asked."""
+    if "missing" in found.told:
+        return
     rasters = [native(look.raster, found.sensor) for look in looks]
     size = sum(depth_of(raster).size for raster in rasters)
     finite = found.sensor.model_copy(update={"missing": ()})
@@ -121,8 +125,6 @@ def _missing(looks: Sequence[Look], found: Found) -> None:
         notes.append(f"{sentinel:g} in {float((values == sentinel).sum()) / size:.1%}, far from every other number")
     if not zeros and float(values.min(initial=1)) > 0:
         missing.insert(0, 0.0)  # none so far, but a depth of nothing is nothing
-    if "missing" in found.told:
-        return
     merged = missing if found.sensor.missing == (0.0,) else [*found.sensor.missing, *missing]
     found.set("missing", tuple(dict.fromkeys(merged)), f"missing: {', '.join(notes) or 'nothing'} of the pixels")
 
@@ -190,10 +192,16 @@ def _whole_unit(looks: Sequence[Look], found: Found, *, alone: bool) -> None:
         return
     if float(counts.min()) < 0 and found.sensor.axis == "away":
         raise DataError(f"{looks[0].path}: negative counts: a height map, not a depth image", f"{SAY_UNIT} --axis up")
+    near = NEAREST <= median * 0.001 <= FARTHEST
     if in_steps_of(looks, found.sensor, 8, 0.9):
+        if near:
+            raise DataError(
+                f"{looks[0].path}: {where}, nearly all divisible by 8: millimetres with rotated bits as in SUN RGB-D,"
+                f" {median / 8000:.2g} m away, or in steps of eight, {median / 1000:.2g} m away?",
+                "say it: --unit sun, or --unit mm",
+            )
         found.set("encoding", "rotated", f"unit: millimetres, bits rotated as in SUN RGB-D ({where}; nearly all / 8)")
         return
-    near = NEAREST <= median * 0.001 <= FARTHEST
     if in_steps_of(looks, found.sensor, 5, 0.999):
         if near:
             raise DataError(

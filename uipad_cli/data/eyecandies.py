@@ -8,16 +8,14 @@ neither labels nor masks, its answers are kept by the authors: nothing can be me
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from uipad_cli.data import choose_category, files
-from uipad_cli.data.headers import check_size, damaged
-from uipad_cli.data.layout import named_categories
+from uipad_cli.data.headers import PNG_HEADER, is_png, png_size
+from uipad_cli.data.layout import entries, named_categories
 from uipad_cli.errors import DataError
 from uipad_cli.records import GOOD, Item
 
@@ -54,8 +52,6 @@ _YAML_TROUBLE = (  # all that a damaged or hostile file has been seen to raise
     OverflowError,
     RecursionError,
 )
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_HEADER = 33  # bytes: signature, then the chunk that holds the size
 
 Parts = dict[str, Path]  # what follows the index in a file's name → the file
 
@@ -113,13 +109,13 @@ def _is_category(folder: Path) -> bool:
 
 
 def _holds_samples(folder: Path) -> bool:
-    return folder.is_dir() and any(_NAME.fullmatch(path.name) for path in folder.iterdir())
+    return folder.is_dir() and any(_NAME.fullmatch(path.name) for path in entries(folder))
 
 
 def _samples(folder: Path) -> dict[str, Parts]:
     """The files of each index; the number of digits differs between splits, so indices are what names there are."""
     found: dict[str, Parts] = {}
-    for path in folder.iterdir() if folder.is_dir() else ():
+    for path in entries(folder) if folder.is_dir() else ():
         match = _NAME.fullmatch(path.name)
         if match is not None:
             found.setdefault(match[1], {})[match[2]] = path
@@ -230,18 +226,12 @@ def _png_size(path: Path) -> tuple[int, int]:
     """Width and height, from the first bytes: thousands of depth images need not be read to list them."""
     try:
         with path.open("rb") as file:
-            head = file.read(_PNG_HEADER)
+            head = file.read(PNG_HEADER)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}", "check its permissions") from error
-    if not head.startswith(_PNG):
+    if not is_png(head):
         raise DataError(
             f"{path}: not a png, as depth images of Eyecandies are (its first bytes are {head[:8]!r})",
             "copy or export it again",
         )
-    if len(head) < _PNG_HEADER:
-        raise damaged(path, "it ends inside its header")
-    width, height, checksum = struct.unpack(">16xII5xI", head)
-    if head[12:16] != b"IHDR" or not width or not height or zlib.crc32(head[12:29]) != checksum:
-        raise damaged(path, "its header is not that of a png")
-    check_size(width, height, path)
-    return width, height
+    return png_size(head, path)

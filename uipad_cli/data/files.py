@@ -149,7 +149,12 @@ def write_png(path: Path, array: npt.NDArray[np.uint8]) -> None:
 
 def write_jpeg(path: Path, array: npt.NDArray[np.uint8]) -> None:
     """Write a picture for people, uint8 [H0,W0] or RGB [H0,W0,3]; never data. Raises ResourceError."""
-    write_bytes(path, _encode(".jpg", array, [cv2.IMWRITE_JPEG_QUALITY, 88]))
+    write_bytes(path, encode_jpeg(array))
+
+
+def encode_jpeg(array: npt.NDArray[np.uint8]) -> bytes:
+    """Bytes of a JPEG file of uint8 [H0,W0] or RGB [H0,W0,3]."""
+    return _encode(".jpg", array, [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
 def write_tiff(path: Path, array: npt.NDArray[Any], info: Mapping[str, Any] | None = None) -> None:

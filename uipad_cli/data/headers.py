@@ -11,6 +11,7 @@ from pathlib import Path
 from uipad_cli.errors import DataError
 
 PIXEL_CAP = 64 * 1024 * 1024
+PNG_HEADER = 33  # bytes: signature, then the chunk that holds the size
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # colour type -> channels; a palette holds colours
@@ -60,6 +61,26 @@ def probe(data: bytes, path: Path) -> Header:
         )
     check_size(header.width, header.height, path)
     return header
+
+
+def png_size(head: bytes, path: Path) -> tuple[int, int]:
+    """Width and height from the first PNG_HEADER bytes of a png. Raises DataError as `probe`."""
+    if len(head) < PNG_HEADER:
+        raise damaged(path, "it ends inside its header")
+    try:
+        kind, body, checksum = struct.unpack_from(">4s13sI", head, len(_PNG) + 4)
+        header = _png_header(kind, body)
+    except ValueError as error:
+        raise damaged(path, str(error)) from error
+    if zlib.crc32(kind + body) != checksum:
+        raise damaged(path, "wrong checksum of its header")
+    check_size(header.width, header.height, path)
+    return header.width, header.height
+
+
+def is_png(head: bytes) -> bool:
+    """True for the first bytes of a png."""
+    return head.startswith(_PNG)
 
 
 def check_size(width: int, height: int, path: Path) -> None:

@@ -23,7 +23,7 @@ SPLIT_NAMES = {
 }
 DEFECT = "defect"  # what a mask that is not empty says of its part
 _COLOUR_FOLDERS = ("rgb", "color", "colour", "image", "images")
-_GEOMETRY: dict[str, GeometryKind] = {
+GEOMETRY_NAMES: dict[str, GeometryKind] = {
     "xyz": "xyz",
     "cloud": "xyz",
     "points": "xyz",
@@ -69,10 +69,10 @@ class Leaf:
 def leaf(folder: Path) -> Leaf | None:
     """The pairs of a folder such as {rgb,xyz,gt} or {color,depth}, or None where it holds none."""
     rgb = _first(folder, _COLOUR_FOLDERS)
-    geometry = _first(folder, tuple(_GEOMETRY))
+    geometry = _first(folder, tuple(GEOMETRY_NAMES))
     if rgb is None or geometry is None:
         return None
-    return Leaf(rgb, geometry, _GEOMETRY[geometry.name], _first(folder, _MASK_FOLDERS))
+    return Leaf(rgb, geometry, GEOMETRY_NAMES[geometry.name], _first(folder, _MASK_FOLDERS))
 
 
 def judged(pairs: Leaf, category: str, split: str) -> list[Item]:
@@ -100,7 +100,7 @@ def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     Raises DataError where two files have the same stem.
     """
     found: dict[str, Path] = {}
-    for path in _entries(folder):
+    for path in entries(folder):
         if path.name.startswith(".") or path.suffix.lower() not in suffixes:
             continue
         if path.stem in found:
@@ -111,9 +111,9 @@ def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
 
 def refuse_half(folder: Path) -> None:
     """Raise DataError for colour images without a folder of geometry beside them, or the other way round."""
-    rgb, geometry = _first(folder, _COLOUR_FOLDERS), _first(folder, tuple(_GEOMETRY))
+    rgb, geometry = _first(folder, _COLOUR_FOLDERS), _first(folder, tuple(GEOMETRY_NAMES))
     if (rgb is None) != (geometry is None):
-        names = _COLOUR_FOLDERS if rgb is None else _GEOMETRY
+        names = _COLOUR_FOLDERS if rgb is None else GEOMETRY_NAMES
         raise DataError(
             f"{rgb or geometry}: beside it there is none of {'/, '.join(names)}/", "add what is missing, or remove it"
         )
@@ -132,7 +132,7 @@ def subfolders(folder: Path) -> list[Path]:
     """Visible folders inside a folder, sorted; none where it does not exist."""
     if not folder.is_dir():
         return []
-    return [path for path in _entries(folder) if path.is_dir() and not path.name.startswith(".")]
+    return [path for path in entries(folder) if path.is_dir() and not path.name.startswith(".")]
 
 
 def named_categories(root: Path, is_category: Callable[[Path], bool]) -> list[str]:
@@ -147,7 +147,8 @@ def own_name(root: Path) -> str:
     return root.resolve().name or "data"
 
 
-def _entries(folder: Path) -> list[Path]:
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted. Raises DataError where it cannot be listed."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:

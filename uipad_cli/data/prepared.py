@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from uipad_cli.data import choose_category, files
 from uipad_cli.data.geometry import GeometryFacts, HeightScale, Preparation
-from uipad_cli.errors import DataError
+from uipad_cli.errors import DataError, first_fault
 from uipad_cli.records import Item
 
 MANIFEST = "manifest.json"
@@ -70,9 +70,7 @@ def read_manifest(root: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(files.read_json(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path}: {where}: {first['msg']}", "prepare again into a new folder") from error
+        raise DataError(f"{path}: {first_fault(error)}", "prepare again into a new folder") from error
     for category, entry in manifest.categories.items():
         for name in entry.pairs:
             _check_name(f"{category}/{name}", path)

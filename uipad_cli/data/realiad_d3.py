@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from uipad_cli.data import SPLITS, choose_category, files
 from uipad_cli.data.layout import by_stem, own_name, subfolders
-from uipad_cli.errors import DataError
+from uipad_cli.errors import DataError, first_fault
 from uipad_cli.records import GOOD, Item
 
 # NaN marks what was not measured, and a z of 0 is a height like any other. That z is in millimetres, how far pixels
@@ -186,9 +186,7 @@ def _listed(root: Path, category: str, split: str, path: Path) -> list[_Scan]:
     try:
         listing = _List.model_validate(files.read_json(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path}: {where}: {first['msg']}", "unpack it again") from error
+        raise DataError(f"{path}: {first_fault(error)}", "unpack it again") from error
     entries: tuple[_Entry, ...] = getattr(listing, split)
     if not entries:
         return []

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from uipad_cli.data import files
 from uipad_cli.data.framing import resize, working_size
 from uipad_cli.data.geometry import Preparation, Prepared, measured, normals, prepare_geometry
-from uipad_cli.data.scans import read_points
+from uipad_cli.data.scans import kind_in, read_points
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.records import UNLABELLED, Item, Modality, Sample
 
@@ -61,7 +61,7 @@ def prepare_pair(item: Item, preparation: Preparation) -> tuple[Colour, Prepared
     path = colour_path(item, preparation.light)
     rgb = files.read_rgb(path)
     points = read_points(item, preparation.sensor, (rgb.shape[0], rgb.shape[1]))
-    if item.geometry_kind != "z":  # those are registered, but not pixel by pixel
+    if kind_in(item, preparation.sensor) != "z":  # those are registered, but not pixel by pixel
         _check_sizes(path, rgb.shape[:2], item.geometry, points.shape[:2])
     size = working_size(rgb.shape[0], rgb.shape[1], preparation.longest)
     if preparation.light == NORMALS:
@@ -70,7 +70,7 @@ def prepare_pair(item: Item, preparation: Preparation) -> tuple[Colour, Prepared
 
 
 def colour_path(item: Item, light: str | None) -> Path:
-    """The colour image of a pair, or the one of `light`. Raises UsageError where there is no such one.
+    """The colour image of a pair, or the one of `light`. Raises DataError where there is no such one.
 
     `NORMALS` is no file: it is drawn from the geometry, in the place of the image that gives it its size.
     """
@@ -78,9 +78,8 @@ def colour_path(item: Item, light: str | None) -> Path:
         return item.rgb
     known = dict(item.lights)
     if light not in known:
-        raise UsageError(
-            f"{item.rgb}: has no image of light {light!r}",
-            f"choose one of: {', '.join((*known, NORMALS))}",
+        raise DataError(
+            f"{item.rgb}: has no image of light {light!r}", f"choose one of: {', '.join((*known, NORMALS))}"
         )
     return known[light]
 

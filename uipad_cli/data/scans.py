@@ -75,11 +75,14 @@ def kind_of(path: Path) -> Kind:
     return "z" if across == down == 0 and away > 0 else "xyz"
 
 
-def kind_in(item: Item) -> Kind:
-    """What the geometry file of a raw pair holds. Raises ValueError for a prepared one."""
+def kind_in(item: Item, sensor: Sensor) -> Kind:
+    """What the geometry file of a raw pair holds, as far as its sensor may be trusted.
+
+    Raises ValueError for a prepared one.
+    """
     if item.geometry_kind == "height":
         raise ValueError(f"{item.geometry} is prepared")
-    return item.geometry_kind
+    return "z" if sensor.only_z else item.geometry_kind
 
 
 def is_cloud(raster: Raster) -> bool:
@@ -95,6 +98,8 @@ def check_kind(raster: Raster, kind: Kind, path: Path) -> None:
                 f"{path}: {files.describe(raster)} where a depth image is expected (one channel, 16 bits or floats)",
                 "pass the depth file, or say that this is an xyz file",
             )
+    elif kind == "z" and is_cloud(raster):
+        raise DataError(f"{path}: {files.describe(raster)}, points in no order, where only z counts", _WHOLE_IMAGE)
     elif raster.dtype.kind != "f" or (raster.ndim != 3 and not is_cloud(raster) and kind != "z"):
         raise DataError(
             f"{path}: {files.describe(raster)} where xyz is expected (three float channels)",
@@ -109,7 +114,7 @@ def read_points(item: Item, sensor: Sensor, size: tuple[int, int] | None) -> Flo
         sensor = sensor.model_copy(
             update={"camera": Intrinsics(fx=camera[0], fy=camera[1], cx=camera[2], cy=camera[3])}
         )
-    return read_file(item.geometry, kind_in(item), sensor, size=size, depth_range=item.depth_range)
+    return read_file(item.geometry, kind_in(item, sensor), sensor, size=size, depth_range=item.depth_range)
 
 
 def read_file(

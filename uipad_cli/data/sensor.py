@@ -41,6 +41,7 @@ class Sensor(BaseModel):
     away from the sensor; toward it, from below zero (OpenGL, y up); or up from anywhere (height maps). camera: of
     depth images and unorganised points, None = a focal length of the longer side, which keeps planes planes but makes
     tilt approximate. pitch: metres from pixel to pixel of a height map and of points of which only z may be trusted.
+    only_z: in none of its files anything else may be.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +54,7 @@ class Sensor(BaseModel):
     axis: Axis = "away"
     camera: Intrinsics | None = None
     pitch: float = Field(default=1e-4, gt=0, allow_inf_nan=False)
+    only_z: bool = False
 
 
 def parse_unit(text: str) -> dict[str, object]:

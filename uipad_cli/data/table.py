@@ -11,21 +11,19 @@ import difflib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from uipad_cli.data import SPLITS, choose_category, files
-from uipad_cli.data.layout import defect_of, own_name
+from uipad_cli.data.layout import DEFECT, GEOMETRY_NAMES, SPLIT_NAMES, defect_of, own_name
 from uipad_cli.errors import DataError
-from uipad_cli.records import GOOD, UNLABELLED, GeometryKind, Item
+from uipad_cli.records import GOOD, UNLABELLED, Item
 
 NAMES = ("pairs.csv", "pairs.jsonl", "manifest.csv", "manifest.jsonl")
 _SUFFIXES = (".csv", ".jsonl", ".ndjson")
-_GEOMETRY: dict[str, GeometryKind] = {"xyz": "xyz", "cloud": "xyz", "depth": "depth", "z": "z"}
 _ALIASES = {"color": "rgb", "colour": "rgb", "image": "rgb", "gt": "mask", "defect": "label", "stem": "name"}
-_COLUMNS = ("rgb", *_GEOMETRY, "mask", "split", "label", "category", "name")
-_SPLITS = {"val": "validation", "valid": "validation", **{split: split for split in SPLITS}}
+_COLUMNS = ("rgb", *GEOMETRY_NAMES, "mask", "split", "label", "category", "name")
 _GOOD = ("good", "ok", "normal", "0", "false")
 _BAD = ("bad", "ng", "anomaly", "anomalous", "defective", "1", "true")
 _CAP = 64 * 1024 * 1024
@@ -47,25 +45,33 @@ def recognise(root: Path) -> bool:
 def categories(root: Path) -> list[str]:
     """What the column category holds, sorted; without one, the name of the folder. Raises DataError."""
     table = _found(root)
-    return sorted({row.cells.get("category") or own_name(table.parent) for row in _rows(table)})
+    return _categories(_rows(table), table)
 
 
 def scan(root: Path, category: str, split: str) -> list[Item]:
     """The pairs of a split, in the order of the table. Raises DataError naming the line."""
     table = _found(root)
-    chosen = choose_category(categories(root), category)
+    rows = list(_rows(table))
+    chosen = choose_category(_categories(rows, table), category)
     items: list[Item] = []
     seen: dict[str, str] = {}
-    for row in _rows(table):
-        if (row.cells.get("category") or own_name(table.parent)) != chosen:
+    for row in rows:
+        if _category(row, table) != chosen or _split(row) != split:
             continue
-        item = _item(row, table.parent, chosen)
-        if item.split == split:
-            if item.name in seen:
-                raise DataError(f"{row.where}: {item.name} stands in {seen[item.name]} too", "give each pair a name")
-            seen[item.name] = row.where
-            items.append(item)
+        item = _item(row, table.parent, chosen, split)
+        if item.name in seen:
+            raise DataError(f"{row.where}: {item.name} stands in {seen[item.name]} too", "give each pair a name")
+        seen[item.name] = row.where
+        items.append(item)
     return items
+
+
+def _categories(rows: Iterable[_Row], table: Path) -> list[str]:
+    return sorted({_category(row, table) for row in rows})
+
+
+def _category(row: _Row, table: Path) -> str:
+    return row.cells.get("category") or own_name(table.parent)
 
 
 def _table(root: Path) -> Path | None:
@@ -143,18 +149,14 @@ def _named(cells: Mapping[str, str], table: Path) -> dict[str, str]:
     return named
 
 
-def _item(row: _Row, folder: Path, category: str) -> Item:
+def _item(row: _Row, folder: Path, category: str, split: str) -> Item:
     cells = row.cells
-    given = [column for column in _GEOMETRY if cells.get(column)]
+    given = [column for column in GEOMETRY_NAMES if cells.get(column)]
     if not cells.get("rgb") or len(given) != 1:
-        what = "no rgb" if not cells.get("rgb") else f"{len(given)} of xyz, depth, cloud and z"
+        what = "no rgb" if not cells.get("rgb") else f"{len(given)} of {', '.join(GEOMETRY_NAMES)}"
         raise DataError(f"{row.where}: {what}", "each line names one rgb file and one geometry file")
     rgb, geometry = _inside(cells["rgb"], folder, row), _inside(cells[given[0]], folder, row)
     mask = _inside(cells["mask"], folder, row) if cells.get("mask") else None
-    told = (cells.get("split") or "test").lower()
-    if told not in _SPLITS:
-        raise DataError(f"{row.where}: unknown split {told!r}", f"one of {', '.join(SPLITS)}")
-    split = _SPLITS[told]
     defect = _defect(cells.get("label", ""), split)
     if defect == UNLABELLED and "mask" in cells:  # a table with masks marks every defect
         defect = defect_of(mask)
@@ -162,7 +164,14 @@ def _item(row: _Row, folder: Path, category: str) -> Item:
     for part, value in (("name", name), ("label", defect), ("category", category)):
         if not value.strip(".") or any(mark in value for mark in "/\\\0"):
             raise DataError(f"{row.where}: {part} {value!r} cannot be part of a file name", "without / and \\")
-    return Item(category, split, defect, name, rgb, geometry, _GEOMETRY[given[0]], mask)
+    return Item(category, split, defect, name, rgb, geometry, GEOMETRY_NAMES[given[0]], mask)
+
+
+def _split(row: _Row) -> str:
+    told = (row.cells.get("split") or "test").lower()
+    if told not in SPLIT_NAMES:
+        raise DataError(f"{row.where}: unknown split {told!r}", f"one of {', '.join(SPLITS)}")
+    return SPLIT_NAMES[told]
 
 
 def _defect(label: str, split: str) -> str:
@@ -170,7 +179,7 @@ def _defect(label: str, split: str) -> str:
         return UNLABELLED if split == "test" else GOOD
     if label.lower() in _GOOD:
         return GOOD
-    return "defect" if label.lower() in _BAD else label
+    return DEFECT if label.lower() in _BAD else label
 
 
 def _inside(text: str, folder: Path, row: _Row) -> Path:

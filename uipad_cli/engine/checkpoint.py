@@ -33,7 +33,7 @@ from uipad_cli.data.framing import Framing
 from uipad_cli.data.geometry import HeightScale, Preparation
 from uipad_cli.data.relief import GeometryImage
 from uipad_cli.engine.weights import file_hash
-from uipad_cli.errors import UsageError, WeightsError
+from uipad_cli.errors import UsageError, WeightsError, first_fault
 from uipad_cli.methods import METHODS
 from uipad_cli.methods.base import Method
 from uipad_cli.records import Missing
@@ -206,9 +206,7 @@ def read_record(folder: Path) -> Checkpoint:
     try:
         return Checkpoint.model_validate(content)
     except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        raise WeightsError(f"{path}: {key}: {fault['msg']}", TRAIN_AGAIN) from error
+        raise WeightsError(f"{path}: {first_fault(error)}", TRAIN_AGAIN) from error
 
 
 def load_run(folder: Path, compute: Compute) -> tuple[Checkpoint, Method]:
@@ -227,9 +225,7 @@ def load_run(folder: Path, compute: Compute) -> tuple[Checkpoint, Method]:
         method = build_method(record.config, encoder, compute)
         method.restore(load_tensors(folder / METHOD_FILE))
     except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        raise WeightsError(f"{folder / RECORD}: options.{key}: {fault['msg']}", TRAIN_AGAIN) from error
+        raise WeightsError(f"{folder / RECORD}: options.{first_fault(error)}", TRAIN_AGAIN) from error
     except (ValueError, UsageError) as error:
         raise WeightsError(f"{folder}: the checkpoint does not fit this uipad ({error})", TRAIN_AGAIN) from error
     return record, method

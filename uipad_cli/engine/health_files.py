@@ -27,7 +27,8 @@ MOST = 100  # parts of either kind that are looked at
 CONSTANTS = 20  # files that are looked at where there are no labels to tell
 
 # How files were named and copied is no part of an image.
-OUTSIDE = ("number in the file name", "length of the file name", "time of the file")
+NUMBERED = ("number in the file name", "time of the file")  # grow from file to file
+OUTSIDE = (*NUMBERED, "length of the file name")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def examine_files(items: Sequence[Item], parts: Mapping[str, Part], preparation:
             constant[axis].append(_key(item))
         tell(f"{item.name}, source files")
     labels = [item.defect for item in items]
-    for name in OUTSIDE:
+    for name in NUMBERED:
         if name in columns and _folder_by_folder(columns[name], labels):
             del columns[name]
     defective = [label != GOOD for label in labels]

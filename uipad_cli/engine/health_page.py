@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from statistics import fmean, median
 
@@ -107,10 +106,7 @@ def _sheet(root: Path, health: CategoryHealth) -> bytes:
     for part in worth_a_look(health):
         sample, _ = load(root, health.category, part.name, part.entry)
         rows.append(_row(part, sample, shift))
-    with tempfile.TemporaryDirectory() as folder:  # what encodes a picture writes files
-        path = Path(folder) / "sheet.jpg"
-        files.write_jpeg(path, contact_sheet(rows, titles, TILE))
-        return path.read_bytes()
+    return files.encode_jpeg(contact_sheet(rows, titles, TILE))
 
 
 def _row(part: Part, sample: Sample, shift: Shift | None) -> list[Panel]:

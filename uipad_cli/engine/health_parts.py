@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,14 +67,16 @@ def look(root: Path, category: str, entry: CategoryEntry, tell: Tell) -> tuple[l
     """Every pair of a category, and where its colour lies on its geometry. Raises DataError."""
     chosen = _spread(_of_one_size(entry), REGISTERED)
     parts: list[Part] = []
-    found: list[Edges] = []
-    for name, pair in entry.pairs.items():
-        sample, mask = load(root, category, name, pair)
-        parts.append(_part(name, pair, sample, mask))
-        if name in chosen:
-            found.append(edges(sample))
-        tell(f"{category}/{name}")
-    return parts, estimate_shift(found) if found else None
+
+    def look_at_all() -> Iterator[Edges]:  # edges are large: each is used up before the next pair is read
+        for name, pair in entry.pairs.items():
+            sample, mask = load(root, category, name, pair)
+            parts.append(_part(name, pair, sample, mask))
+            if name in chosen:
+                yield edges(sample)
+            tell(f"{category}/{name}")
+
+    return parts, estimate_shift(look_at_all()) if chosen else None
 
 
 def load(root: Path, category: str, name: str, pair: PairEntry) -> tuple[Sample, files.Mask | None]:

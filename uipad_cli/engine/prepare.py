@@ -74,7 +74,7 @@ def prepare(
     files.write_json(destination / MANIFEST, manifest.model_dump(mode="json"))
     journal.end()
     health = _check(destination, items, findings, failures, report) if check else None
-    if not check and any(not outcome.skipped for outcome in outcomes.values()):
+    if not check and entries != old.categories:
         for name in (DOCUMENT, PAGE):  # of what lay here before
             (destination / name).unlink(missing_ok=True)
     done = [outcome for outcome in outcomes.values() if outcome.entry is not None]

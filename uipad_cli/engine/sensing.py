@@ -89,7 +89,8 @@ def _of_all(items: Sequence[Item], told: dict[str, object]) -> tuple[Sensor, lis
     marks = dict.fromkeys(sensor.missing)
     for category, (other, _) in others:
         marks |= dict.fromkeys(other.missing)
-        if other.model_copy(update={"missing": sensor.missing}) != sensor:
+        sensor = sensor.model_copy(update={"only_z": sensor.only_z and other.only_z})
+        if other.model_copy(update={"missing": sensor.missing, "only_z": sensor.only_z}) != sensor:
             raise DataError(
                 f"{category} is not made by the sensor of {first}: {differences(sensor, other)}",
                 "prepare each into a folder of its own (--category), or say what holds for both",
@@ -130,16 +131,20 @@ def _looks(items: Sequence[Item], count: int) -> list[Look]:
     for item in items[::step]:
         try:
             raster = read_raster(item.geometry)
-            check_kind(raster, kind_in(item), item.geometry)
+            kind = kind_in(item, Sensor())
+            check_kind(raster, kind, item.geometry)
         except DataError:
             continue
-        looks.append(Look(item.geometry, kind_in(item), raster))
+        looks.append(Look(item.geometry, kind, raster))
     return looks
 
 
 def _colour(items: Sequence[Item], preparation: Preparation) -> list[str]:
-    first = items[0]
-    chosen = colour_path(first, preparation.light)
+    first = next((item for item in items if preparation.light in dict(item.lights)), items[0])
+    try:
+        chosen = colour_path(first, preparation.light)
+    except DataError as error:  # none has it: a slip of the user's
+        raise UsageError(error.message, error.cure) from error
     if preparation.light == NORMALS:
         return ["colour: the normals of the geometry, as told (--light)"]
     if not first.lights:

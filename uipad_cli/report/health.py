@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from uipad_cli.render import MAGENTA
-from uipad_cli.report.page import Bar, Picture, data_uri
+from uipad_cli.report.page import Bar, Picture, template
 
 Rgb = NDArray[np.uint8]
 
@@ -82,15 +80,7 @@ def build_page(
         for picture in category.pictures:
             if not picture.image.startswith(b"\xff\xd8\xff"):
                 raise ValueError(f"picture {picture.caption!r} of {category.name} is no JPEG file")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(figures=_figures, data_uri=data_uri, bar=_bar)
-    return environment.get_template("health.html").render(
+    return template("health.html", figures=_figures, bar=_bar).render(
         title=title,
         warnings=warnings,
         lists=[

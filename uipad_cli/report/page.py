@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from numpy.typing import NDArray
 
 # Key of a metric -> head of its column.
@@ -77,6 +77,19 @@ class Figure:
     high: float
 
 
+def template(name: str, **filters: Callable[..., object]) -> Template:
+    """A template of this folder, in which everything is escaped, with these filters and `data_uri`."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(filters, data_uri=data_uri)
+    return environment.get_template(name)
+
+
 def build_page(
     *,
     title: str,
@@ -91,19 +104,11 @@ def build_page(
     shown as a dash. Raises ValueError, naming the category, for scores or a threshold that are not finite and for a
     picture that is no PNG.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=_percent, figures=_figures, bar=_bar_width, data_uri=data_uri)
     for section in sections:
         for picture in section.pictures:
             if _media_type(picture.image) is None:
                 raise ValueError(f"picture {picture.caption!r} of {section.category} is no PNG or JPEG file")
-    return environment.get_template("page.html").render(
+    return template("page.html", percent=_percent, figures=_figures, bar=_bar_width).render(
         title=title,
         notes=notes,
         mean=mean,
