@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from uipad_cli.render import (
     Inspection,
     Panel,
     colorize,
+    colour_bar,
     contact_sheet,
     outline,
     overlay,
@@ -155,7 +158,7 @@ def test_side_by_side_has_a_panel_per_title():
     row = side_by_side(_part(mask), "hole 003", low=0, high=1)
     assert len(row) == len(SIDE_BY_SIDE_TITLES)
     assert row[0].caption == "hole 003"
-    assert [panel.image.shape for panel in row] == [(40, 60, 3)] * 4
+    assert [panel.image.shape for panel in row] == [(40, 60, 3)] * 5
     assert not np.array_equal(row[2].image, row[0].image)
     good = side_by_side(_part(np.zeros_like(mask)), "good 001", low=0, high=1)
     assert np.array_equal(good[2].image, good[0].image)
@@ -164,10 +167,30 @@ def test_side_by_side_has_a_panel_per_title():
     assert (unmarked.image, unmarked.caption) == (None, "not marked")
 
 
+def test_what_was_found_is_drawn_on_both_heat_maps_and_nowhere_else():
+    found = np.zeros((40, 60), bool)
+    found[10:20, 10:20] = True
+    plain = side_by_side(_part(), "a", "good", low=0, high=1)
+    drawn = side_by_side(replace(_part(), found=found), "a", "good", low=0, high=1)
+    both = [(one.image, other.image) for one, other in zip(plain, drawn, strict=True)]
+    differ = [one is not None and not np.array_equal(one, other) for one, other in both]
+    assert differ == [False, False, False, True, True]
+    assert drawn[3].caption == "good"
+
+
+def test_the_legend_has_the_colours_of_the_maps_at_their_units():
+    bar = colour_bar(600)
+    assert bar.shape[1:] == (600, 3)
+    for unit in (0.0, 0.5, 2.0):
+        x = 10 + round(579 * GOOD_SHARE * unit)
+        expected = colorize(np.array([[unit]]), 0, 1)[0, 0].astype(int)
+        assert np.abs(bar[12, x + 2].astype(int) - expected).max() <= 6 + 20 * (unit == 0)
+
+
 def test_sheet_has_a_tile_per_panel():
     row = side_by_side(_part(), "hole 003", low=0, high=1)
     one, three = (contact_sheet([row] * count, SIDE_BY_SIDE_TITLES, tile=100) for count in (1, 3))
-    assert one.shape[1] == three.shape[1] == 8 + 4 * 108
+    assert one.shape[1] == three.shape[1] == 8 + 5 * 108
     assert three.shape[0] - one.shape[0] == 2 * (100 + 30)
     assert (one.dtype, one.shape[2]) == (np.uint8, 3)
     assert (one[-1] == 255).all()

@@ -13,7 +13,8 @@ import typer
 
 from uipad_cli import __version__, console
 from uipad_cli import options as opt
-from uipad_cli.errors import EXIT_ANOMALOUS, Terminated
+from uipad_cli.cli_study import COMMANDS
+from uipad_cli.errors import Terminated
 
 app = typer.Typer(
     name="uipad",
@@ -130,26 +131,66 @@ def train(
         console.data(summary.document())
 
 
+@app.command()
+def calibrate(
+    run: Annotated[Path, typer.Argument(help="A finished run, or a folder of runs.")],
+    data: Annotated[Path | None, typer.Argument(help="Good parts, or labelled ones; default: those it kept.")] = None,
+    fpr: Annotated[float | None, typer.Option(help="Chance that a good part raises an alarm, such as 0.01.")] = None,
+    unsure: Annotated[
+        float | None, typer.Option(help="Chance that a good part is not called good; default 0.05.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Your own: alarm above this score, nothing unsure.")] = None,
+    f1: Annotated[bool, typer.Option("--f1", help="From labelled parts: the best F1.")] = False,
+    cost_miss: Annotated[float | None, typer.Option(help="From labelled parts: what a missed defect costs.")] = None,
+    cost_false_alarm: Annotated[
+        float | None, typer.Option(help="... and a false alarm; each is 1 unless told.")
+    ] = None,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
+    json: opt.Json = False,
+) -> None:
+    """Where to raise the alarm: from good parts alone, with what they can promise, or from labelled ones."""
+    from uipad_cli.engine import calibrate as engine
+
+    request = engine.Request(run, data, fpr, unsure, threshold, f1, cost_miss, cost_false_alarm, device, precision)
+    with console.progress() as report:
+        done = engine.calibrate(request, report=report)
+    for one in done:
+        console.notes(one.sentences())
+    if json:
+        console.data({"runs": [one.document() for one in done]})
+
+
 @app.command("eval")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run, or a folder of runs (one per category).")],
     data: Annotated[Path, typer.Argument(help="Prepared or raw data set with a test split.")],
     out: Annotated[Path | None, typer.Option(help="Folder for figures and pictures; default RUN/eval.")] = None,
+    page: Annotated[bool, typer.Option("--report", help="Also write OUT/report.html, a page of it all.")] = False,
+    least: Annotated[list[str] | None, typer.Option("--min", help="Gate: image_auroc=0.95; repeatable.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="Gate: metrics.json of an eval that must be reached.")] = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="With --baseline: so much lower is let pass.")] = 0.005,
     missing: opt.Missing = None,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
     json: opt.Json = False,
 ) -> None:
-    """Measure a run on the test split: image and pixel figures, per defect type, with contact sheets."""
+    """Measure a run on the test split: figures per defect type, contact sheets, a page; or a gate: exit code 11."""
     from uipad_cli.engine import evaluate as engine
+    from uipad_cli.engine.gate import Demands
 
+    demands = Demands.of(least or [], baseline, tolerance)
     with console.progress() as report:
         results = engine.evaluate(
-            run, data, out=out, device=device, precision=precision, missing=missing, report=report
+            run, data, out=out, device=device, precision=precision, missing=missing, page=page, report=report
         )  # fmt: skip
     console.table(f"{data}", *engine.rows(results))
+    gate = demands.gate(engine.figures(results))
+    if gate.checks:
+        console.table("gate", *gate.rows())
     if json:
-        console.data(engine.document(results))
+        console.data(engine.document(results) | ({"gate": gate.document()} if gate.checks else {}))
+    raise typer.Exit(gate.exit_code())
 
 
 @app.command()
@@ -161,20 +202,32 @@ def infer(
     threshold: Annotated[float | None, typer.Option(help="Alarm above this score, not the run's own.")] = None,
     unit: Annotated[str | None, typer.Option(help="Of the geometry: m, mm, 1/5000, ...; default as prepared.")] = None,
     missing: opt.Missing = None,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 when a part is anomalous.")] = False,
+    ply: Annotated[
+        bool, typer.Option("--ply", help="Also write the part's points, coloured, with their scores.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow the folder: judge each pair once, as it arrives.")
+    ] = False,
+    idle: Annotated[
+        float | None, typer.Option(min=0, help="With --watch: stop after so many seconds of nothing.")
+    ] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 10: anomalous; 12: unsure; 0: good.")
+    ] = False,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
     json: opt.Json = False,
 ) -> None:
-    """Judge one pair, or every pair of a folder: score, verdict, anomaly map and heat map."""
+    """Judge one pair, or every pair of a folder: score, p-value, verdict, regions, anomaly map and pictures."""
     from uipad_cli.engine import infer as engine
+    from uipad_cli.engine.inspector import Settings
 
     show = console.data_line if json else console.verdict
     with console.progress() as report:
-        request = engine.Request(rgb, depth, model, out, threshold, device, precision, unit, missing)
-        outcome = engine.infer(request, tell=show, report=report)
+        settings = Settings(model, out, threshold, device, precision, unit, missing, ply)
+        outcome = engine.infer(engine.Request(rgb, depth, settings, watch, idle), tell=show, report=report)
     outcome.raise_for_failures()
-    raise typer.Exit(EXIT_ANOMALOUS if exit_code and outcome.anomalous else 0)
+    raise typer.Exit(outcome.exit_code() if exit_code else 0)
 
 
 @app.command()
@@ -216,76 +269,8 @@ def demo(
         console.data(figures.document(results) | {"page": str(page)})
 
 
-@app.command()
-def pretrain(
-    out: Annotated[Path, typer.Argument(help="Folder for the weights, their card, curve and pictures.")],
-    images: Annotated[Path | None, typer.Option(help="Unlabelled images or pairs for half of the lessons.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
-    device: opt.Device = "auto",
-    precision: opt.Precision = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")] = False,
-    json: opt.Json = False,
-) -> None:
-    """Train the backbone `tiny` from scratch, on made-up parts and, if you like, your own images."""
-    from uipad_cli.engine import pretrain as engine
-
-    config = engine.PretrainConfig(steps=steps, seed=seed, device=device, precision=precision)
-    with console.progress() as report:
-        summary = engine.pretrain(out, config=config, images=images, resume=resume, report=report)
-    console.note(summary.sentence())
-    if json:
-        console.data(summary.card)
-
-
-@app.command()
-def backbones(
-    data: Annotated[Path, typer.Argument(help="Folder that `uipad prepare` made.")],
-    backbone: Annotated[list[str] | None, typer.Option(help="Only this one; repeatable; default built in.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights for one more row, tiny with this file.")] = None,
-    category: opt.Categories = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, dotted, as in train; repeatable.")] = None,
-    device: opt.Device = "auto",
-    precision: opt.Precision = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder for the table and pictures of features.")] = None,
-    json: opt.Json = False,
-) -> None:
-    """Compare backbones: PatchCore on the features of each, on both images and on each alone; nothing is trained."""
-    from uipad_cli.config import merge
-    from uipad_cli.engine import backbones as engine
-
-    merged = merge([], set_ or [], {"device": device, "precision": precision})
-    with console.progress() as report:
-        table = engine.compare(
-            data, merged, backbones=backbone or (), weights=weights, categories=category or (), out=out, report=report
-        )  # fmt: skip
-    console.table(f"{data}", *table.rows())
-    if json:
-        console.data(table.document())
-
-
-@app.command()
-def ablate(
-    data: Annotated[Path, typer.Argument(help="Folder that `uipad prepare` made.")],
-    config: Annotated[list[Path], typer.Option("--config", help="YAML file of a row, or a folder; repeatable.")],
-    out: Annotated[Path, typer.Option(help="Folder for the table and a record of every run; run again to go on.")],
-    set_: opt.Settings = None,
-    category: opt.Categories = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row on each category: seeds 0, 1, 2.")] = 3,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the folder of each run.")] = False,
-    device: opt.OwnDevice = None,
-    precision: opt.OwnPrecision = None,
-    json: opt.Json = False,
-) -> None:
-    """Train and judge a list of configurations over several seeds; one row for each, named after its file."""
-    from uipad_cli.engine import ablate as engine
-
-    rows = engine.read_rows(config, set_ or [], {"device": device, "precision": precision})
-    with console.progress() as report:
-        table = engine.ablate(data, out, rows, seeds=seeds, categories=category or (), keep=keep, report=report)
-    console.table(f"{data}", *table.figures())
-    if json:
-        console.data(table.document())
+for _command in COMMANDS:
+    app.command()(_command)
 
 
 @app.command()

@@ -68,6 +68,12 @@ def note(text: str) -> None:
     people().print(escape(text), soft_wrap=True)
 
 
+def notes(texts: Sequence[str]) -> None:
+    """Lines for people."""
+    for text in texts:
+        note(text)
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A small table for people; numbers to the right, words to the left, a dash where there is nothing to say."""
     grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
@@ -91,12 +97,12 @@ def data_line(value: Mapping[str, object]) -> None:
 
 def verdict(value: Mapping[str, object]) -> None:
     """What `infer` says of a part, for people."""
-    color = "green" if value["verdict"] == "good" else "red"
+    color = {"good": "green", "unsure": "yellow"}.get(str(value["verdict"]), "red")
     part = escape(str(value["rgb"] or value["depth"]))
     told = f" (without {value['missing']})" if "missing" in value else ""
     people().print(
-        f"[bold {color}]{value['verdict']}[/] {part}{told}: score {value['score']:.4f}, "
-        f"threshold {value['threshold']:.4f} → {escape(str(value['heatmap']))}",
+        f"[bold {color}]{value['verdict']}[/] {part}{told}: score {value['score']:.4f}, threshold "
+        f"{value['threshold']:.4f}, p {value['p_value']:.2g} → {escape(str(value['heatmap']))}",
         soft_wrap=True,
     )
 

@@ -20,10 +20,14 @@ if TYPE_CHECKING:  # this module is imported by the command line, which must sta
 
 GOOD = "good"
 UNLABELLED = "unlabelled"
+ANOMALOUS, UNSURE = "anomalous", "unsure"  # verdicts, beside good
 
 GeometryKind = Literal["xyz", "depth", "z", "height"]
 Modality = Literal["rgb", "geometry"]
 Missing = Literal["rgb", "depth"]
+Voice = Literal[
+    "colour", "geometry", "pair"
+]  # what a finding rests on: one image alone, or the two not belonging together
 
 KNOWN: Mapping[Missing, Modality] = {"depth": "rgb", "rgb": "geometry"}  # what is left where one file is missing
 
@@ -35,7 +39,8 @@ class Item:
     `geometry_kind` says what `geometry` holds: points (xyz), a depth image (depth), points of which only z may be
     trusted (z), or a prepared height map (height), in which case `valid` is the mask of measured pixels.
     lights: other colour images of the same scan, by name; depth_range: the metres of the smallest and the largest
-    16-bit count of its depth image; camera: fx, fy, cx, cy in pixels, where the data set documents them.
+    16-bit count of its depth image; camera: fx, fy, cx, cy in pixels, where the data set documents them. pitch: of a
+    prepared pair, as in its `Sample`.
     """
 
     category: str
@@ -50,6 +55,7 @@ class Item:
     lights: tuple[tuple[str, Path], ...] = ()
     depth_range: tuple[float, float] | None = None
     camera: tuple[float, float, float, float] | None = None
+    pitch: float | None = None
 
     @property
     def name(self) -> str:
@@ -67,12 +73,14 @@ class Sample:
     """One decoded pair at its original size, geometry turned into height.
 
     rgb [H0,W0,3] uint8; height [H0,W0] float32 metres above the background plane, holes filled, finite everywhere;
-    valid [H0,W0] bool, False where the sensor measured nothing.
+    valid [H0,W0] bool, False where the sensor measured nothing. pitch: metres between neighbouring pixels, its square
+    the area of one; None where nothing says it.
     """
 
     rgb: npt.NDArray[np.uint8]
     height: npt.NDArray[np.float32]
     valid: npt.NDArray[np.bool_]
+    pitch: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,10 +111,14 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Scores:
-    """What a method says: map [B,H,W] float32 and image [B] float32, on the CPU, higher = worse."""
+    """What a method says: map [B,H,W] float32 and image [B] float32, on the CPU, higher = worse.
+
+    voices [B,h,w]: the same per place from what speaks in it, of a method that can tell them apart.
+    """
 
     map: Tensor
     image: Tensor
+    voices: Mapping[Voice, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

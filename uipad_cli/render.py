@@ -18,12 +18,13 @@ Mask = NDArray[np.bool_]
 
 GOOD_SHARE = 0.4  # where the high end of good parts sits on the colour scale
 MAGENTA = (255, 0, 200)  # in neither the photographs of parts nor the heat colours
+WHITE = (255, 255, 255)
 
 _SHOW = (0.25, 0.8)  # share of the scale where the overlay begins to show, and where it is at its strongest
 _STRONGEST = 0.75
 _UNSEEN = np.array((118, 118, 118), np.uint8), np.array((138, 138, 138), np.uint8)
 _MISSING = np.array((206, 214, 226), np.uint8)
-_WHITE, _PALE, _INK, _SOFT_INK = (255, 255, 255), (244, 245, 247), (30, 34, 40), (90, 96, 106)
+_PALE, _INK, _SOFT_INK = (244, 245, 247), (30, 34, 40), (90, 96, 106)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GAP, _LINE = 8, 22
 
@@ -49,9 +50,10 @@ class Inspection:
     valid: Mask
     map: NDArray[np.floating]
     mask: Mask | None = None
+    found: Mask | None = None
 
 
-SIDE_BY_SIDE_TITLES = ("photo", "relief", "true defect", "heat map")
+SIDE_BY_SIDE_TITLES = ("photo", "relief", "true defect", "heat map", "on the relief")
 
 
 def colorize(map_: NDArray[np.floating], low: float, high: float) -> Rgb:
@@ -119,19 +121,41 @@ def outline(image: Rgb, mask: Mask, color: tuple[int, int, int] = MAGENTA) -> Rg
     return drawn
 
 
-def side_by_side(part: Inspection, caption: str, *, low: float, high: float) -> list[Panel]:
-    """Row of four panels, titled by `SIDE_BY_SIDE_TITLES`; the third is blank where no mask is known.
+def side_by_side(part: Inspection, caption: str, verdict: str = "", *, low: float, high: float) -> list[Panel]:
+    """Row of five panels, titled by `SIDE_BY_SIDE_TITLES`; the third is blank where no mask is known.
 
+    Both heat maps carry the contour of what was `found`, and the first of them the verdict.
     Raises ValueError where the arrays of `part` differ in size.
     """
     truth = None if part.mask is None else outline(part.rgb, part.mask)
     said = "not marked" if part.mask is None else ("" if part.mask.any() else "none")
+    relief = shade_height(part.height, part.valid)
+    heats = [overlay(image, part.map, low, high) for image in (part.rgb, relief)]
+    on_photo, on_relief = heats if part.found is None else [outline(heat, part.found, WHITE) for heat in heats]
     return [
         Panel(part.rgb, caption),
-        Panel(shade_height(part.height, part.valid)),
+        Panel(relief),
         Panel(truth, said),
-        Panel(overlay(part.rgb, part.map, low, high)),
+        Panel(on_photo, verdict),
+        Panel(on_relief),
     ]
+
+
+def colour_bar(width: int) -> Rgb:
+    """Legend [H,width,3] of the fixed colours, in calibrated units: 0 usual, 1 the most that good parts show."""
+    height, pad = 14, 10
+    bar = np.full((height + 2 * pad + _LINE, width, 3), 255, np.uint8)
+    units = np.linspace(0, 1 / GOOD_SHARE, max(2, width - 2 * pad))
+    bar[pad : pad + height, pad : width - pad] = colorize(np.repeat(units[None], height, axis=0), 0, 1)
+    for value, text in (
+        (0, "0 usual"),
+        (1, "1 the most that good parts show"),
+        (1 / GOOD_SHARE, f"{1 / GOOD_SHARE:g}"),
+    ):
+        x = pad + round((width - 2 * pad - 1) * GOOD_SHARE * value)
+        cv2.line(bar, (x, pad), (x, pad + height + 3), _INK, 1)
+        _write(bar, text, (min(x, width - 4 * pad), pad + height + 18), width, _SOFT_INK)
+    return bar
 
 
 def contact_sheet(rows: Sequence[Sequence[Panel]], titles: Sequence[str], tile: int = 200) -> Rgb:

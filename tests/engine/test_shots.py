@@ -15,7 +15,8 @@ from uipad_cli.engine.ablate import ablate, read_rows
 from uipad_cli.engine.evaluate import evaluate
 from uipad_cli.engine.heatmap import Request, heatmap
 from uipad_cli.engine.prepare import prepare
-from uipad_cli.engine.train import _pairs, filled, train
+from uipad_cli.engine.selection import chosen_pairs
+from uipad_cli.engine.train import filled, train
 from uipad_cli.errors import DataError, UsageError
 
 SIZE = 112
@@ -46,7 +47,7 @@ def quick_config(*more):
 
 
 def drawn(data, category, **settings):
-    training, validation, _ = _pairs(data, category, None, checkpoint.RunConfig(**settings))
+    training, validation, _ = chosen_pairs(data, category, None, checkpoint.RunConfig(**settings))
     return [item.name for item in training.items], [item.name for item in validation.items]
 
 

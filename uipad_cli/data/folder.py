@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from uipad_cli.data import choose_category, mvtec3d
-from uipad_cli.data.layout import Leaf, judged, leaf, own_name, subfolders
+from uipad_cli.data.layout import SPLIT_NAMES, Leaf, Partners, judged, leaf, own_name, subfolders
 from uipad_cli.errors import DataError
-from uipad_cli.records import UNLABELLED, Item
+from uipad_cli.records import GOOD, UNLABELLED, Item
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder of pairs that is still being filled: what its place says of them, and what lies in it."""
+
+    category: str
+    split: str
+    defect: str
+    leaf: Leaf
+    partners: Partners
+
+    def items(self) -> Iterator[Item]:
+        """The pairs of which both files are there, whole or not, one by one: there may be many."""
+        for stem, rgb, geometry in self.partners.pairs:
+            paths = self.leaf.rgb / rgb, self.leaf.geometry / geometry
+            yield Item(self.category, self.split, self.defect, stem, *paths, self.leaf.kind)
 
 
 def recognise(root: Path) -> bool:
@@ -39,6 +58,28 @@ def scan(root: Path, category: str, split: str) -> list[Item]:
     return [item for folder, inner in _leaves(root) for item in inner.items(category, split, folder.name)]
 
 
+def so_far(root: Path) -> list[Place]:
+    """The pairs of a folder, or of a tree of categories, that is still being filled: nothing there yet is no fault.
+
+    Masks are not read: what is said of a part in `test` or beside the splits is its subfolder. Raises DataError where
+    a folder cannot be listed.
+    """
+    inner = leaf(root)
+    if inner is not None:
+        return [_place(own_name(root), "test", UNLABELLED, inner)]
+    found = []
+    for folder in subfolders(root):
+        pairs = leaf(folder)
+        if folder.name.lower() in SPLIT_NAMES:
+            found += _of_split(own_name(root), folder)
+        elif pairs is not None:
+            found.append(_place(own_name(root), "test", folder.name, pairs))
+        else:
+            splits = [split for split in subfolders(folder) if split.name.lower() in SPLIT_NAMES]
+            found += [place for split in splits for place in _of_split(folder.name, split)]
+    return found
+
+
 def pair(rgb: Path, geometry: Path, *, depth: bool = False) -> Item:
     """One pair given by hand; what the geometry holds is told by its numbers, or it is said to be depth.
 
@@ -53,6 +94,17 @@ def pair(rgb: Path, geometry: Path, *, depth: bool = False) -> Item:
     found = eyecandies.lone_depth_range(geometry) if kind == "depth" else None
     camera = eyecandies.camera(geometry) if found else None
     return Item("", "", UNLABELLED, rgb.stem, rgb, geometry, kind, depth_range=found, camera=camera)
+
+
+def _of_split(category: str, folder: Path) -> list[Place]:
+    split = SPLIT_NAMES[folder.name.lower()]
+    unnamed = UNLABELLED if split == "test" else GOOD
+    folders = [(folder, unnamed), *((deeper, deeper.name) for deeper in subfolders(folder))]
+    return [_place(category, split, defect, inner) for place, defect in folders if (inner := leaf(place)) is not None]
+
+
+def _place(category: str, split: str, defect: str, inner: Leaf) -> Place:
+    return Place(category, split, defect, inner, inner.partners())
 
 
 def _leaves(root: Path) -> list[tuple[Path, Leaf]]:

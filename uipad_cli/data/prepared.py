@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -14,11 +15,14 @@ from uipad_cli.records import Item
 
 MANIFEST = "manifest.json"
 FORMAT: Literal["uipad-prepared"] = "uipad-prepared"
-VERSION: Literal[2] = 2
+VERSION: Literal[3] = 3  # since then, the pitch is that of the prepared pair, and 0 where nothing says it
 
 
 class PairEntry(BaseModel):
-    """One pair: the hash of its source files and settings, its size, and what its geometry is like."""
+    """One pair: the hash of its source files and settings, its size, and what its geometry is like.
+
+    The pitch among the latter holds for neighbouring pixels of the prepared images; 0 where it is not known.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,7 +51,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["uipad-prepared"] = FORMAT
-    version: Literal[2] = VERSION
+    version: Literal[2, 3] = VERSION
     uipad: str
     preparation: Preparation
     categories: dict[str, CategoryEntry]
@@ -63,7 +67,7 @@ def recognise(root: Path) -> bool:
 
 
 def read_manifest(root: Path) -> Manifest:
-    """The manifest of a prepared folder. Raises DataError."""
+    """The manifest of a prepared folder; of an older one, without what it says of the pitch. Raises DataError."""
     path = root / MANIFEST
     if not path.is_file():
         raise DataError(f"{root}: not a prepared folder ({MANIFEST} is missing)", "make one with uipad prepare")
@@ -74,7 +78,7 @@ def read_manifest(root: Path) -> Manifest:
     for category, entry in manifest.categories.items():
         for name in entry.pairs:
             _check_name(f"{category}/{name}", path)
-    return manifest
+    return manifest if manifest.version == VERSION else _without_pitch(manifest)
 
 
 def categories(root: Path) -> list[str]:
@@ -88,14 +92,14 @@ def scan(root: Path, category: str, split: str) -> list[Item]:
     category = choose_category(sorted(manifest.categories), category)
     entry = manifest.categories[category]
     return [
-        item(root, f"{category}/{name}", mask=pair.mask)
+        item(root, f"{category}/{name}", mask=pair.mask, pitch=pair.geometry.pitch_m or None)
         for name, pair in entry.pairs.items()
         if name.startswith(f"{split}/")
     ]
 
 
-def item(root: Path, name: str, *, mask: bool) -> Item:
-    """The prepared pair CATEGORY/SPLIT/DEFECT/STEM under `root`."""
+def item(root: Path, name: str, *, mask: bool, pitch: float | None = None) -> Item:
+    """The prepared pair CATEGORY/SPLIT/DEFECT/STEM under `root`; pitch: metres from pixel to pixel, where known."""
     category, split, defect, stem = name.split("/")
     folder = root / category / split / defect
     return Item(
@@ -108,7 +112,21 @@ def item(root: Path, name: str, *, mask: bool) -> Item:
         geometry_kind="height",
         mask=folder / "gt" / f"{stem}.png" if mask else None,
         valid=folder / "valid" / f"{stem}.png",
+        pitch=pitch,
     )
+
+
+def _without_pitch(manifest: Manifest) -> Manifest:
+    """A manifest of version 2 as one of today: its pitch was that of the raw points, whoever had made up their x, y."""
+
+    def unknown(pair: PairEntry) -> PairEntry:
+        return pair.model_copy(update={"geometry": replace(pair.geometry, pitch_m=0.0)})
+
+    categories = {
+        name: entry.model_copy(update={"pairs": {key: unknown(pair) for key, pair in entry.pairs.items()}})
+        for name, entry in manifest.categories.items()
+    }
+    return manifest.model_copy(update={"version": VERSION, "categories": categories})
 
 
 def _check_name(name: str, path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import sqrt
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -11,15 +14,20 @@ import numpy.typing as npt
 from uipad_cli.data import files
 from uipad_cli.data.framing import resize, working_size
 from uipad_cli.data.geometry import Preparation, Prepared, measured, normals, prepare_geometry
-from uipad_cli.data.scans import kind_in, read_points
+from uipad_cli.data.scans import backproject, kind_in, read_points
+from uipad_cli.data.sensor import Sensor
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.records import UNLABELLED, Item, Modality, Sample
 
 Colour = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Origin = Literal["points", "camera", "grid", "unknown"]
 
 NORMALS = "normals"  # the light under which the normals of the geometry are taken for the colour image
 GREY = 128  # of a photograph that is missing
+_APART = 16  # pixels between points that are measured: from one pixel to the next, noise adds a tenth to the way
+_LINES = 64  # rows, and columns, along which that is done
 
 
 def load_sample(item: Item, preparation: Preparation) -> Sample:
@@ -29,11 +37,11 @@ def load_sample(item: Item, preparation: Preparation) -> Sample:
     """
     if item.geometry_kind != "height":
         rgb, prepared = prepare_pair(item, preparation)
-        return Sample(rgb, prepared.height, prepared.valid)
+        return Sample(rgb, prepared.height, prepared.valid, prepared.facts.pitch_m or None)
     rgb = files.read_rgb(item.rgb)
     height, valid = _heights(item)
     _check_sizes(item.rgb, rgb.shape[:2], item.geometry, height.shape)
-    return Sample(rgb, height, valid)
+    return Sample(rgb, height, valid, item.pitch)
 
 
 def load_half(item: Item, preparation: Preparation, known: Modality) -> Sample:
@@ -48,16 +56,19 @@ def load_half(item: Item, preparation: Preparation, known: Modality) -> Sample:
         rgb = resize(rgb, working_size(rgb.shape[0], rgb.shape[1], preparation.longest))
         return Sample(rgb, np.zeros(rgb.shape[:2], np.float32), np.ones(rgb.shape[:2], np.bool_))
     if item.geometry_kind == "height":
-        height, valid = _heights(item)
+        (height, valid), pitch = _heights(item), item.pitch
     else:
         found = _level(item, read_points(item, preparation.sensor, None), preparation)
         found = _scaled(found, working_size(found.valid.shape[0], found.valid.shape[1], preparation.longest))
-        height, valid = found.height, found.valid
-    return Sample(np.full((*height.shape, 3), GREY, np.uint8), height, valid)
+        height, valid, pitch = found.height, found.valid, found.facts.pitch_m or None
+    return Sample(np.full((*height.shape, 3), GREY, np.uint8), height, valid, pitch)
 
 
 def prepare_pair(item: Item, preparation: Preparation) -> tuple[Colour, Prepared]:
-    """Colour [H0,W0,3] uint8 and prepared geometry of a raw pair. Raises DataError, ResourceError, UsageError."""
+    """Colour [H0,W0,3] uint8 and prepared geometry of a raw pair. Raises DataError, ResourceError, UsageError.
+
+    The pitch among its facts is that of the sample: from pixel to pixel of these images, 0 where nothing says it.
+    """
     path = colour_path(item, preparation.light)
     rgb = files.read_rgb(path)
     points = read_points(item, preparation.sensor, (rgb.shape[0], rgb.shape[1]))
@@ -84,7 +95,58 @@ def colour_path(item: Item, light: str | None) -> Path:
     return known[light]
 
 
-def _normals_picture(points: npt.NDArray[np.float32]) -> Colour:
+def origin(item: Item, sensor: Sensor, points: Floats) -> Origin:
+    """Where x and y of the points [H0,W0,3] that `read_points` has made of a raw pair come from.
+
+    points: measured, as a file of points says; camera: one that was told; grid: a told distance from pixel to pixel;
+    unknown: none was told, they are made up, and no width or area can be had of them.
+    """
+    kind = kind_in(item, sensor)
+    if kind == "xyz":
+        there = points[..., 2] > 0
+        placeholders = all(np.ptp(points[..., axis][there]) == 0 for axis in (0, 1))
+        return "unknown" if placeholders else "points"
+    on_grid = kind == "z" or sensor.axis == "up"
+    if not on_grid and (sensor.camera is not None or item.camera is not None):
+        return "camera"
+    if kind == "depth" and not np.array_equal(points[..., 0], _made_up(points, sensor)):
+        return "points"  # they may lie among depth images
+    told = sensor.pitch != Sensor.model_fields["pitch"].default
+    return "grid" if on_grid and told else "unknown"
+
+
+def pitch_at(pitch: float, was: tuple[int, ...], size: tuple[int, ...]) -> float:
+    """Metres from pixel to pixel of images of (height, width) `was`, when they are brought to `size`: equal areas."""
+    return pitch * sqrt(was[0] * was[1] / (size[0] * size[1]))
+
+
+def _made_up(points: Floats, sensor: Sensor) -> Floats:
+    """x [H0,W0] of points of which only the depth, or the height, is measured."""
+    if sensor.axis != "up":
+        return backproject(points[..., 2], None)[..., 0]
+    columns = (np.arange(points.shape[1]) * sensor.pitch).astype(np.float32)
+    return np.where(points[..., 2] > 0, columns, np.float32(0))
+
+
+def _pitch(item: Item, sensor: Sensor, points: Floats, valid: Mask) -> float:
+    """Metres from pixel to pixel of the points of a raw pair, 0 where nothing says it."""
+    source = origin(item, sensor, points)
+    if source in ("points", "camera"):
+        return sqrt(_spacing(points, valid) * _spacing(points.swapaxes(0, 1), valid.T))
+    return sensor.pitch if source == "grid" else 0.0
+
+
+def _spacing(points: Floats, valid: Mask) -> float:
+    """Median distance in metres of points that are neighbours in a row, by those some pixels apart; 0 for too few."""
+    apart = max(1, min(_APART, points.shape[1] // 8))
+    every = -(-len(points) // _LINES)
+    points, valid = points[::every], valid[::every]
+    both = valid[:, apart:] & valid[:, :-apart]
+    steps = (points[:, apart:] - points[:, :-apart])[both].astype(np.float64)
+    return float(np.median(np.sqrt((steps**2).sum(axis=1)))) / apart if len(steps) else 0.0
+
+
+def _normals_picture(points: Floats) -> Colour:
     """Normals of points [H0,W0,3] as colours, as pseudo-3D images show them; black where none is known."""
     found = normals(points, measured(points)) * np.array([1, 1, -1], np.float32)  # blue faces the sensor
     picture: Colour = np.rint((found + 1) * 127.5).astype(np.uint8)
@@ -92,7 +154,7 @@ def _normals_picture(points: npt.NDArray[np.float32]) -> Colour:
     return picture
 
 
-def _heights(item: Item) -> tuple[npt.NDArray[np.float32], Mask]:
+def _heights(item: Item) -> tuple[Floats, Mask]:
     """A prepared height map and the mask of what was measured, of one size and finite. Raises DataError."""
     if item.valid is None:
         raise DataError(f"{item.geometry}: a prepared height without its mask of measured pixels", "prepare again")
@@ -104,17 +166,20 @@ def _heights(item: Item) -> tuple[npt.NDArray[np.float32], Mask]:
     return height, valid
 
 
-def _level(item: Item, points: npt.NDArray[np.float32], preparation: Preparation) -> Prepared:
+def _level(item: Item, points: Floats, preparation: Preparation) -> Prepared:
     try:
-        return prepare_geometry(points, preparation)
+        found = prepare_geometry(points, preparation)
     except DataError as error:  # the arrays do not know their file
         raise DataError(f"{item.geometry}: {error.message}", error.cure) from error
+    pitch = _pitch(item, preparation.sensor, points, found.valid)
+    return replace(found, facts=replace(found.facts, pitch_m=pitch))
 
 
 def _scaled(found: Prepared, size: tuple[int, int]) -> Prepared:
     if found.valid.shape == size:
         return found
-    return Prepared(resize(found.height, size), resize(found.valid, size, nearest=True), found.facts)
+    facts = replace(found.facts, pitch_m=pitch_at(found.facts.pitch_m, found.valid.shape, size))
+    return Prepared(resize(found.height, size), resize(found.valid, size, nearest=True), facts)
 
 
 def load_mask(item: Item, shape: tuple[int, ...], longest: int | None = None) -> Mask:

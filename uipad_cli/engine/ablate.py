@@ -26,8 +26,9 @@ from uipad_cli.data.prepared import Manifest
 from uipad_cli.engine.checkpoint import LOG_FILE, RECORD, Claim, RunConfig, versions
 from uipad_cli.engine.evaluate import CategoryResult, evaluate, mean_metrics
 from uipad_cli.engine.runtime import choose_compute
+from uipad_cli.engine.selection import check_shots, claim_of
 from uipad_cli.engine.tally import Record, Table
-from uipad_cli.engine.train import RUN_FILE, check_shots, claim_of, claimed, complete, filled, identity, train
+from uipad_cli.engine.train import RUN_FILE, claimed, complete, filled, identity, train
 from uipad_cli.engine.weights import load_encoder
 from uipad_cli.errors import DataError, Terminated, UsageError
 from uipad_cli.methods.base import CollapseError

@@ -1,11 +1,12 @@
 """One folder that explains itself: safetensors + JSON, written atomically, rebuilt from the folder alone.
 
-    checkpoint.json       settings, framing, geometry, height scale, threshold, versions, hashes; written last, so a
-                          folder that holds it is whole
-    method.safetensors    what the method learned
-    backbone.safetensors  the frozen backbone up to its last kept block
-    training.safetensors  where an unfinished run stands; gone when it is finished
-    log.jsonl             loss and gauges of every step
+    checkpoint.json          settings, framing, geometry, height scale, threshold, versions, hashes; written last, so a
+                             folder that holds it is whole
+    method.safetensors       what the method learned
+    backbone.safetensors     the frozen backbone up to its last kept block
+    calibration.safetensors  fingerprints of the good parts that it was calibrated by (engine/fingerprint.py)
+    training.safetensors     where an unfinished run stands; gone when it is finished
+    log.jsonl                loss and gauges of every step
 """  # fmt: skip
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from uipad_cli.data import files
 from uipad_cli.data.framing import Framing
 from uipad_cli.data.geometry import HeightScale, Preparation
 from uipad_cli.data.relief import GeometryImage
+from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.weights import file_hash
 from uipad_cli.errors import UsageError, WeightsError, first_fault
 from uipad_cli.methods import METHODS
@@ -39,10 +41,11 @@ from uipad_cli.methods.base import Method
 from uipad_cli.records import Missing
 
 FORMAT = "uipad-checkpoint"
-VERSION = 2
+VERSION = 3
 RECORD = "checkpoint.json"
 METHOD_FILE = "method.safetensors"
 BACKBONE_FILE = "backbone.safetensors"
+CALIBRATION_FILE = "calibration.safetensors"
 TRAINING_FILE = "training.safetensors"
 LOG_FILE = "log.jsonl"
 TRAIN_AGAIN = "train again with `uipad train`"
@@ -63,19 +66,6 @@ class RunConfig(BaseModel):
     batch: int = Field(default=8, ge=1)
     shots: int | None = Field(default=None, ge=1)  # good pairs of each category that are learned from, None = all
     options: dict[str, Any] = Field(default_factory=dict)
-
-
-class Calibration(BaseModel):
-    """What good parts alone say about scores, computed in `precision`: the threshold, and the range of quiet maps."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    threshold: float
-    source: str
-    samples: int
-    precision: str
-    map_low: float
-    map_high: float
 
 
 class Claim(BaseModel):
@@ -165,6 +155,15 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: missing or not a whole safetensors file ({error})", TRAIN_AGAIN) from error
+
+
+def load_checked(path: Path, hashes: Mapping[str, str], cure: str) -> dict[str, Tensor]:
+    """Tensors of a run's file, checked against its hash in the record. Raises WeightsError with this cure."""
+    if path.name not in hashes or not path.is_file():
+        raise WeightsError(f"{path}: missing", cure)
+    if file_hash(path) != hashes[path.name]:
+        raise WeightsError(f"{path}: damaged, its hash is not the recorded one", cure)
+    return load_tensors(path)
 
 
 def save_run(folder: Path, method: Method, encoder: Encoder) -> dict[str, str]:

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import math
 import time
-from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from uipad_cli import __version__
 from uipad_cli.data import files
-from uipad_cli.data.framing import seen
-from uipad_cli.data.pairs import Pairs, load_mask
+from uipad_cli.data.pairs import Pairs
+from uipad_cli.engine.calibration import Calibration
+from uipad_cli.engine.charts import Charts
 from uipad_cli.engine.checkpoint import Checkpoint, load_run
-from uipad_cli.engine.judging import Judged, judge, runs_by_category, split_pairs, without
+from uipad_cli.engine.collecting import collect
+from uipad_cli.engine.judging import runs_by_category, split_pairs, without
 from uipad_cli.engine.pictures import sheet
 from uipad_cli.engine.runtime import choose_compute
+from uipad_cli.engine.shown import Shown
 from uipad_cli.errors import DataError
 from uipad_cli.methods.base import Method
 from uipad_cli.metrics.ranking import auroc, average_precision, f1_max
 from uipad_cli.metrics.region import pixel_metrics
-from uipad_cli.records import GOOD, Missing, Progress, Report, silent
+from uipad_cli.records import ANOMALOUS, GOOD, UNSURE, Missing, Progress, Report, silent
 from uipad_cli.report.page import COLUMNS
-
-SHEET_ROWS_PER_TYPE = 2
-EXTREMES = 10  # pairs on the sheet of the clearest verdicts, and on that of the most mistaken ones
-
-Shown = tuple[Judged, npt.NDArray[np.bool_] | None]
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,8 @@ class PartScore:
 class CategoryResult:
     """Figures of one category; a metric is None where the test split leaves it undefined.
 
-    seconds: everything, drawing included; seconds_per_pair: median time to read and judge a pair.
+    seconds: everything, drawing included; seconds_per_pair: median time to read and judge a pair; sheets: pictures by
+    what they show; charts: what a page draws, where one was asked for.
     """
 
     record: Checkpoint
@@ -57,16 +54,25 @@ class CategoryResult:
     unseen_share: float
     seconds: float
     seconds_per_pair: float
-    sheet: Path
+    sheets: Mapping[str, Path]
+    charts: Charts | None = None
 
 
-def evaluate(
-    run: Path, data: Path, *, out: Path | None = None, device: str = "auto", precision: str = "auto",
-    missing: Missing | None = None, report: Report = silent,
-) -> list[CategoryResult]:  # fmt: skip
+def evaluate(  # noqa: PLR0913 - each is an option of the command line
+    run: Path,
+    data: Path,
+    *,
+    out: Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    missing: Missing | None = None,
+    charts: bool = False,
+    page: bool = False,
+    report: Report = silent,
+) -> list[CategoryResult]:
     """Measure every run at `run` on the test split of what it learned, and write metrics.json, scores, sheets to `out`.
 
-    missing: judge as if that file of every pair were not there.
+    missing: judge as if that file of every pair were not there; charts: also keep what a page draws; page: write it.
     Raises WeightsError, DataError, ResourceError; UsageError where a run cannot do without.
     """
     compute = choose_compute(device, precision, "score")
@@ -79,11 +85,21 @@ def evaluate(
         _, method = load_run(folder, compute)
         for record in records:
             pairs = split_pairs(record, data, "test", missing)
-            results.append(_measure(record, method, pairs, out / record.category, report))
+            results.append(_measure(record, method, pairs, out / record.category, report, charts or page))
             if results[-1].unseen_share > 0:
                 report(Progress("note", 0, 0, note=_unseen(results[-1])))
     files.write_json(out / "metrics.json", document(results))
+    if page:
+        from uipad_cli.engine.eval_page import REPORT, write_page  # it knows what is measured here
+
+        write_page(out / REPORT, results, title=f"uipad eval: {data.name}")
+        report(Progress("note", 0, 0, note=f"open {out / REPORT}"))
     return results
+
+
+def figures(results: Sequence[CategoryResult]) -> dict[str, Mapping[str, float | None]]:
+    """The metrics of every category, and their mean as `mean`."""
+    return {**{result.record.category: result.metrics for result in results}, "mean": mean_metrics(results)}
 
 
 def document(results: Sequence[CategoryResult]) -> dict[str, object]:
@@ -112,63 +128,62 @@ def rows(results: Sequence[CategoryResult]) -> tuple[list[str], list[list[object
     return ["category", *COLUMNS.values()], body
 
 
-def _measure(record: Checkpoint, method: Method, pairs: Pairs, out: Path, report: Report) -> CategoryResult:
+def _measure(
+    record: Checkpoint, method: Method, pairs: Pairs, out: Path, report: Report, charts: bool
+) -> CategoryResult:
     began = time.perf_counter()
-    maps: list[npt.NDArray[np.float32]] = []
-    masks: list[npt.NDArray[np.bool_]] = []
-    scores: list[PartScore] = []
-    shown: list[Shown] = []
-    by_margin: list[Shown] = []
-    times: list[float] = []
-    for judged in judge(method, pairs, report, task=record.category):
-        mask = load_mask(judged.item, judged.sample.valid.shape, pairs.preparation.longest)
-        maps.append(judged.map)
-        masks.append(mask)
-        times.append(judged.seconds)
-        scores.append(PartScore(judged.item.name, judged.item.defect, judged.score))
-        if sum(part.defect == judged.item.defect for part in scores) <= SHEET_ROWS_PER_TYPE:
-            shown.append((judged, mask))
-        insort(by_margin, (judged, mask), key=lambda one: _margin(one[0], record.calibration.threshold))
-        if len(by_margin) > 2 * EXTREMES:
-            del by_margin[EXTREMES]
-    looked_at = [seen(record.config.framing, *mask.shape) for mask in masks]
-    pixels = pixel_metrics(maps, masks, seen=looked_at)
-
-    half = min(EXTREMES, math.ceil(len(by_margin) / 2))
-    pictures = {"sheet": shown, "worst": by_margin[:half], "best": by_margin[half:][::-1]}
-    for name, pairs_shown in pictures.items():
-        if pairs_shown:
-            files.write_jpeg(out / f"{name}.jpg", sheet(pairs_shown, record.calibration))
+    shown = Shown(record.calibration)
+    found = collect(record, method, pairs, report, shown.look)
+    pixels = pixel_metrics(found.maps, found.masks, seen=found.seen)
+    for name, parts in shown.sheets().items():
+        if parts:
+            files.write_jpeg(out / f"{name}.jpg", sheet(parts, record.calibration))
         else:
             (out / f"{name}.jpg").unlink(missing_ok=True)  # of another evaluation
-    _write_scores(out / "scores.csv", scores, record.calibration.threshold)
-    good = [part.score for part in scores if part.defect == GOOD]
-    by_defect = {
-        defect: auroc(*_against(good, [part.score for part in scores if part.defect == defect]))
-        for defect in sorted({part.defect for part in scores} - {GOOD})
-    }
-    labels = [part.defect != GOOD for part in scores]
-    values = [part.score for part in scores]
+    scores = [PartScore(*one) for one in zip(found.names, found.defects, found.scores, strict=True)]
+    _write_scores(out / "scores.csv", scores, record.calibration)
+    by_defect = {kind: auroc(*against(scores, kind)) for kind in sorted(set(found.defects) - {GOOD})}
     metrics = {
-        "image_auroc": auroc(values, labels),
-        "image_ap": average_precision(values, labels),
-        "image_f1_max": f1_max(values, labels),
+        "image_auroc": auroc(found.scores, found.labels),
+        "image_ap": average_precision(found.scores, found.labels),
+        "image_f1_max": f1_max(found.scores, found.labels),
         "pixel_auroc": pixels.pixel_auroc,
         **{f"aupro_{round(100 * limit):02d}": value for limit, value in pixels.aupro.items()},
     }
-    threshold = record.calibration.threshold
-    counts = {
-        **{defect: sum(part.defect == defect for part in scores) for defect in [GOOD, *by_defect]},
-        "false_alarms": sum(score > threshold for score in good),
-        "missed": sum(part.defect != GOOD and part.score <= threshold for part in scores),
-        "regions": pixels.regions,
-        "regions_unseen": pixels.regions_unseen,
+    return CategoryResult(
+        record=record,
+        metrics={name: metrics[name] for name in COLUMNS},
+        by_defect=by_defect,
+        counts={
+            **{kind: found.defects.count(kind) for kind in [GOOD, *by_defect]},
+            **_verdict_counts(scores, record.calibration),
+            "regions": pixels.regions,
+            "regions_unseen": pixels.regions_unseen,
+        },
+        scores=scores,
+        unseen_share=1 - float(np.mean([part.mean() for part in found.seen])),
+        seconds=time.perf_counter() - began,
+        seconds_per_pair=float(np.median(found.seconds)),
+        sheets={name: out / f"{name}.jpg" for name, parts in shown.sheets().items() if parts},
+        charts=Charts.of(found, shown, record.calibration) if charts else None,
+    )
+
+
+def against(scores: Sequence[PartScore], kind: str) -> tuple[list[float], list[bool]]:
+    """Scores and labels of the good parts and those with one kind of defect."""
+    chosen = [part for part in scores if part.defect in (GOOD, kind)]
+    return [part.score for part in chosen], [part.defect != GOOD for part in chosen]
+
+
+def _verdict_counts(scores: Sequence[PartScore], calibration: Calibration) -> dict[str, int]:
+    """Verdicts that are wrong, and those that are none."""
+    said = [(part.defect == GOOD, calibration.verdict(part.score)) for part in scores]
+    return {
+        "false_alarms": said.count((True, ANOMALOUS)),
+        "missed": said.count((False, GOOD)),
+        "unsure_good": said.count((True, UNSURE)),
+        "unsure_defective": said.count((False, UNSURE)),
     }
-    unseen = 1 - float(np.mean([part.mean() for part in looked_at]))
-    seconds = time.perf_counter() - began
-    ordered = {name: metrics[name] for name in COLUMNS}
-    usual = float(np.median(times))
-    return CategoryResult(record, ordered, by_defect, counts, scores, unseen, seconds, usual, out / "sheet.jpg")
 
 
 def _unseen(result: CategoryResult) -> str:
@@ -180,32 +195,24 @@ def _unseen(result: CategoryResult) -> str:
     )
 
 
-def _margin(judged: Judged, threshold: float) -> float:
-    """How far the score is on its right side of the threshold; below 0 where the verdict is wrong."""
-    return threshold - judged.score if judged.item.is_good else judged.score - threshold
-
-
-def _against(good: Sequence[float], bad: Sequence[float]) -> tuple[list[float], list[bool]]:
-    return [*good, *bad], [False] * len(good) + [True] * len(bad)
-
-
 def _figures(result: CategoryResult) -> dict[str, object]:
     return {
         **result.metrics,
         "by_defect": dict(result.by_defect),
         "counts": dict(result.counts),
         "threshold": result.record.calibration.threshold,
+        "unsure_from": result.record.calibration.unsure_from,
         "unseen_share": result.unseen_share,
         "gauges": result.record.gauges,
         "seconds": result.seconds,
     }
 
 
-def _write_scores(path: Path, scores: Sequence[PartScore], threshold: float) -> None:
-    lines = ["part,defect,score,threshold,verdict"]
+def _write_scores(path: Path, scores: Sequence[PartScore], calibration: Calibration) -> None:
+    lines = ["part,defect,score,threshold,verdict,p_value"]
     for part in scores:
         if not math.isfinite(part.score):
             raise DataError(f"{part.name}: the score is {part.score}")
-        verdict = "anomalous" if part.score > threshold else "good"
-        lines.append(f"{part.name},{part.defect},{part.score!r},{threshold!r},{verdict}")
+        told = f"{calibration.threshold!r},{calibration.verdict(part.score)},{calibration.p_value(part.score)!r}"
+        lines.append(f"{part.name},{part.defect},{part.score!r},{told}")
     files.write_bytes(path, ("\n".join(lines) + "\n").encode())

@@ -44,13 +44,14 @@ def facts(health: CategoryHealth) -> dict[str, str]:
     worst = max(parts, key=missing)
     steepest = max(parts, key=tilt)
     marked = sorted(part.marked for part in parts if part.is_defective and part.marked)
+    pitch = 1000 * median(part.entry.geometry.pitch_m for part in parts)
     told = {
         "sizes in pixels": ", ".join(f"{size} ({count})" for size, count in health.sizes.items()),
         "points missing": (
             f"{100 * fmean(map(missing, parts)):.1f} % on average, {100 * missing(worst):.1f} % in {worst.name}"
         ),
         "tilt of the plane": f"{fmean(map(tilt, parts)):.1f}° on average, {tilt(steepest):.1f}° in {steepest.name}",
-        "pixel pitch": f"{1000 * median(part.entry.geometry.pitch_m for part in parts):.3g} mm from point to point",
+        "pixel pitch": f"{pitch:.3g} mm from pixel to pixel" if pitch else "not told by the geometry",
         "height scale": f"{1000 * health.scale.low:.2f} to {1000 * health.scale.high:.2f} mm",
         "registration": _registration(health.shift),
     }

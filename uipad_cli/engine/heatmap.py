@@ -10,8 +10,8 @@ import numpy as np
 from uipad_cli.data import files
 from uipad_cli.data.pairs import Pairs, load_mask
 from uipad_cli.engine.checkpoint import Checkpoint, load_run
-from uipad_cli.engine.judging import judge, runs_by_category, split_pairs
-from uipad_cli.engine.pictures import heat_overlay, sheet
+from uipad_cli.engine.judging import at_full_size, judge, runs_by_category, split_pairs
+from uipad_cli.engine.pictures import draw, sheet
 from uipad_cli.engine.prototype_picture import TITLES, prototype_row
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.errors import DataError, UsageError
@@ -67,12 +67,13 @@ def _of_runs(request: Request, data: Path, report: Report) -> list[Path]:
 def _of_pairs(method: Method, pairs: Pairs, record: Checkpoint, out: Path, report: Report) -> list[Path]:
     written = []
     for judged in judge(method, pairs, report, task=record.category):
-        unlabelled = judged.item.defect == UNLABELLED
-        mask = None if unlabelled else load_mask(judged.item, judged.sample.valid.shape, pairs.preparation.longest)
-        stem = out / judged.item.defect / judged.item.stem
-        files.write_png(stem.with_name(f"{stem.name}.png"), sheet([(judged, mask)], record.calibration))
-        files.write_png(stem.with_name(f"{stem.name}_heat.png"), heat_overlay(judged, record.calibration))
-        written += [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}_heat.png")]
+        shown = at_full_size(judged, pairs.preparation)
+        mask = None if shown.item.defect == UNLABELLED else load_mask(shown.item, shown.sample.valid.shape)
+        stem = out / shown.item.defect / shown.item.stem
+        row = stem.with_name(f"{stem.name}.png")
+        files.write_png(row, sheet([(shown, mask)], record.calibration))
+        drawn = draw(stem, shown, record.calibration)
+        written += [path for path in (row, drawn.heat, drawn.relief, drawn.mask) if path is not None]
     return written
 
 

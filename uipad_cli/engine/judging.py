@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from uipad_cli.data import choose_category, open_dataset, prepared
-from uipad_cli.data.framing import unframe
-from uipad_cli.data.geometry import HeightScale
+from uipad_cli.data import SPLITS, choose_category, files, open_dataset, prepared
+from uipad_cli.data.framing import resize, unframe
+from uipad_cli.data.geometry import HeightScale, Preparation
 from uipad_cli.data.pairs import Pairs
+from uipad_cli.data.samples import colour_path, pitch_at
 from uipad_cli.engine.checkpoint import Checkpoint, find_runs, read_record
 from uipad_cli.engine.sensing import differences
 from uipad_cli.errors import DataError, UsageError, WeightsError
 from uipad_cli.methods.base import LEARN_ALONE, Method
-from uipad_cli.records import KNOWN, Item, Missing, Progress, Report, Sample
+from uipad_cli.records import KNOWN, Item, Missing, Progress, Report, Sample, Voice
 
 IMPOSSIBLE = 20.0  # times the usual height
 
@@ -30,7 +31,8 @@ OnError = Callable[[Item, DataError], None]
 class Judged:
     """One pair and what the method says of it.
 
-    map [H0,W0] float32 in the original frame, NaN where the framing never looked; seconds: share of its batch.
+    map [H0,W0] float32 in the original frame, NaN where the framing never looked; voices [T,h,w]: per place of each of
+    its squares; seconds: share of its batch, read_seconds of them to read and decode.
     """
 
     item: Item
@@ -38,6 +40,8 @@ class Judged:
     map: npt.NDArray[np.float32]
     score: float
     seconds: float
+    read_seconds: float = 0.0
+    voices: Mapping[Voice, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
 def judge(
@@ -54,16 +58,20 @@ def judge(
         read = [(item, sample) for item in chosen if (sample := _read(item, pairs, on_error)) is not None]
         if read:
             samples = [sample for _, sample in read]
+            reading = (time.perf_counter() - began) / len(read)
             scores = method.score(pairs.batch(samples))
             seconds = (time.perf_counter() - began) / len(read)
             squares, size = pairs.framing.squares, pairs.framing.crop
             maps = scores.map.numpy().reshape(len(read), squares, size, size)
             worst = scores.image.reshape(len(read), squares).amax(dim=1).tolist()  # of all squares of a part
-            for (item, sample), framed, score in zip(read, maps, worst, strict=True):
+            for place, ((item, sample), framed, score) in enumerate(zip(read, maps, worst, strict=True)):
                 if not math.isfinite(score):
                     raise WeightsError(f"{item.name}: the score is {score}", "the checkpoint is unusable, train again")
                 height, width = sample.valid.shape
-                yield Judged(item, sample, unframe(framed, pairs.framing, height, width), score, seconds)
+                own = slice(place * squares, (place + 1) * squares)
+                voices = {name: said[own].numpy() for name, said in scores.voices.items()}
+                map_ = unframe(framed, pairs.framing, height, width)
+                yield Judged(item, sample, map_, score, seconds, reading, voices)
         report(Progress(task, start + len(chosen), len(pairs.items)))
 
 
@@ -90,6 +98,20 @@ def _check_unit(item: Item, sample: Sample, scale: HeightScale) -> None:
         )
 
 
+def at_full_size(judged: Judged, preparation: Preparation, missing: Missing | None = None) -> Judged:
+    """A raw pair that was scaled down for judging (`longest`) with its photo, geometry and map as large as it came."""
+    if preparation.longest is None or judged.item.geometry_kind == "height" or missing == "rgb":
+        return judged
+    photo = files.read_rgb(colour_path(judged.item, preparation.light))
+    size = (photo.shape[0], photo.shape[1])
+    scores = resize(np.nan_to_num(judged.map), size)
+    scores[resize(np.isnan(judged.map), size, nearest=True)] = np.nan
+    small = judged.sample
+    pitch = None if small.pitch is None else pitch_at(small.pitch, small.valid.shape, size)
+    height, valid = resize(small.height, size), resize(small.valid, size, nearest=True)
+    return replace(judged, map=scores, sample=Sample(photo, height, valid, pitch))
+
+
 def without(record: Checkpoint, missing: Missing | None) -> Checkpoint:
     """The record with the calibration that holds where one file is missing. Raises UsageError where there is none."""
     if missing is None:
@@ -109,6 +131,22 @@ def pairs_of(record: Checkpoint, items: Sequence[Item], missing: Missing | None 
     return Pairs(
         list(items), record.preparation, config.framing, record.height_scale, config.geometry, config.batch, known
     )
+
+
+def items_in(record: Checkpoint, folder: Path) -> list[Item]:
+    """The pairs of a folder, whatever their labels, of categories that the run knows.
+
+    A lone category may have any name. Raises DataError.
+    """
+    dataset = open_dataset(folder)
+    categories = dataset.categories(folder)
+    if len(categories) > 1:
+        known = [name for name in categories if name in record.learned]
+        categories = known or [choose_category(categories, record.category)]
+    found = [item for name in categories for split in SPLITS for item in dataset.scan(folder, name, split)]
+    if not found:
+        raise DataError(f"{folder}: no pairs found", "a folder of pairs holds rgb/ beside xyz/ or depth/")
+    return found
 
 
 def runs_by_category(path: Path, data: Path) -> dict[Path, list[Checkpoint]]:

@@ -3,29 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from uipad_cli.engine.checkpoint import Calibration
+from uipad_cli.data import files
+from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.judging import Judged
-from uipad_cli.render import SIDE_BY_SIDE_TITLES, Inspection, contact_sheet, overlay, side_by_side
+from uipad_cli.metrics.regions import find_regions
+from uipad_cli.records import GOOD
+from uipad_cli.render import (
+    SIDE_BY_SIDE_TITLES,
+    WHITE,
+    Inspection,
+    colour_bar,
+    contact_sheet,
+    outline,
+    overlay,
+    shade_height,
+    side_by_side,
+)
 
 Picture = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 
-def heat_overlay(judged: Judged, calibration: Calibration) -> Picture:
-    """The photo with its heat map over it, original size; a quiet part shows the photo."""
-    return overlay(judged.sample.rgb, judged.map, calibration.map_low, calibration.map_high)
+@dataclass(frozen=True)
+class Drawn:
+    """Files of one part: heat map over the photo and over the shaded geometry, and the mask of what was found."""
+
+    heat: Path
+    relief: Path | None
+    mask: Path
+
+
+def found_mask(judged: Judged, calibration: Calibration) -> Mask:
+    """Bool [H0,W0]: the places that the verdict rests on."""
+    loud = calibration.verdict(judged.score) != GOOD
+    mask = np.zeros(judged.map.shape, np.bool_)
+    for region in find_regions(judged.map, calibration.map_high, loud=loud):
+        mask |= region.mask
+    return mask
+
+
+def heat_overlay(judged: Judged, calibration: Calibration, below: Picture | None = None) -> Picture:
+    """The photo, or another picture of its size, with the heat map over it; a quiet part shows the picture itself."""
+    image = judged.sample.rgb if below is None else below
+    heat = overlay(image, judged.map, calibration.map_low, calibration.map_high)
+    return outline(heat, found_mask(judged, calibration), WHITE)
+
+
+def draw(stem: Path, judged: Judged, calibration: Calibration, *, geometry: bool = True) -> Drawn:
+    """Write <stem>_heat.png, <stem>_mask.png, and <stem>_relief.png where there is geometry. Raises ResourceError."""
+    heat, relief, mask = (stem.with_name(f"{stem.name}_{kind}.png") for kind in ("heat", "relief", "mask"))
+    files.write_png(heat, heat_overlay(judged, calibration))
+    files.write_png(mask, found_mask(judged, calibration).astype(np.uint8) * 255)
+    if geometry:
+        below = shade_height(judged.sample.height, judged.sample.valid)
+        files.write_png(relief, heat_overlay(judged, calibration, below))
+    return Drawn(heat, relief if geometry else None, mask)
 
 
 def sheet(parts: Sequence[tuple[Judged, Mask | None]], calibration: Calibration) -> Picture:
-    """A row per part: photo, relief, true defect, heat map; the caption holds name and score against the threshold."""
+    """A row per part, titled by SIDE_BY_SIDE_TITLES, its verdict under the heat map, and the legend of the colours."""
     rows = []
     for judged, mask in parts:
-        item = judged.item
-        seen = Inspection(judged.sample.rgb, judged.sample.height, judged.sample.valid, judged.map, mask)
-        caption = f"{item.defect}/{item.stem}  {judged.score / calibration.threshold:.2f}x"
-        rows.append(side_by_side(seen, caption, low=calibration.map_low, high=calibration.map_high))
-    return contact_sheet(rows, SIDE_BY_SIDE_TITLES)
+        item, sample = judged.item, judged.sample
+        found = found_mask(judged, calibration)
+        seen = Inspection(sample.rgb, sample.height, sample.valid, judged.map, mask, found)
+        said = f"{calibration.verdict(judged.score)}  {judged.score / calibration.threshold:.2f}x"
+        told = f"{said}  p {calibration.p_value(judged.score):.2g}"
+        rows.append(
+            side_by_side(seen, f"{item.defect}/{item.stem}", told, low=calibration.map_low, high=calibration.map_high)
+        )
+    whole = contact_sheet(rows, SIDE_BY_SIDE_TITLES)
+    return np.concatenate([whole, colour_bar(whole.shape[1])])

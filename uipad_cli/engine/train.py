@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from uipad_cli import config as settings
 from uipad_cli.config import Configuration
-from uipad_cli.data import choose_category, files, prepared
-from uipad_cli.data.geometry import HeightScale
+from uipad_cli.data import files
 from uipad_cli.data.pairs import Pairs
-from uipad_cli.data.prepared import Manifest
+from uipad_cli.engine.calibrate import calibrate_from
+from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.checkpoint import (
+    CALIBRATION_FILE,
     RECORD,
     TRAINING_FILE,
-    Calibration,
     Checkpoint,
     Claim,
     RunConfig,
@@ -34,17 +31,17 @@ from uipad_cli.engine.checkpoint import (
     save_run,
     versions,
 )
-from uipad_cli.engine.judging import judge
+from uipad_cli.engine.fingerprint import Fingerprint, fingerprinted, save_fingerprints
+from uipad_cli.engine.judging import Judged, judge
 from uipad_cli.engine.recorder import Recorder
 from uipad_cli.engine.runtime import Purpose, StopRequest, choose_compute, precision_name
-from uipad_cli.engine.weights import LoadedEncoder, file_hash, fit_framing, load_encoder
-from uipad_cli.errors import DataError, UsageError, WeightsError
-from uipad_cli.methods.base import CollapseError, Method, hash_seed
-from uipad_cli.metrics.calibrate import map_range, threshold_from_good
-from uipad_cli.records import KNOWN, Item, Progress, Report, silent
+from uipad_cli.engine.selection import chosen_pairs
+from uipad_cli.engine.weights import LoadedEncoder, fit_framing, load_encoder
+from uipad_cli.errors import UsageError, WeightsError
+from uipad_cli.methods.base import CollapseError, Method
+from uipad_cli.records import KNOWN, Progress, Report, silent
 
 RUN_FILE = "run.json"
-ALL = "all"  # one model of all categories
 GAUGED_PAIRS = 4
 
 
@@ -61,8 +58,7 @@ class TrainSummary:
         record, calibration = self.record, self.record.calibration
         return (
             f"{self.folder}: {record.category}, {record.training['pairs']:.0f} pairs, "
-            f"{record.training.get('steps', 0):.0f} steps, {self.seconds:.0f} s; threshold {calibration.threshold:.4f} "
-            f"from {calibration.samples} good parts ({calibration.source})"
+            f"{record.training.get('steps', 0):.0f} steps, {self.seconds:.0f} s; {'; '.join(calibration.sentences())}"
         )
 
     def document(self) -> dict[str, object]:
@@ -90,7 +86,7 @@ def train(
     """
     started = time.perf_counter()
     config = complete(configuration)
-    training, validation, claim = _pairs(data, category, weights, config)
+    training, kept, source, claim = chosen_pairs(data, category, weights, config)
     if resume and (out / RECORD).is_file():
         return _finished(out, claim, config, report)
     saved = _look(out, claim, config, resume)
@@ -108,24 +104,23 @@ def train(
             raise
         stop.obey()
         scorer = _for_scoring(method, config, loaded)
+        seen: list[Fingerprint] = []
         record = Checkpoint(
             **claim.model_dump(),
             config=config,
             backbone_source=loaded.source,
             preparation=training.preparation,
             height_scale=training.scale,
-            calibration=_calibrate(scorer, training, validation, config, recorder.report),
+            calibration=_calibrate(scorer, kept, source, config, recorder.report, seen),
             missing={
-                missing: _calibrate(
-                    scorer, replace(training, known=known), replace(validation, known=known), config, recorder.report
-                )
+                missing: _calibrate(scorer, replace(kept, known=known), source, config, recorder.report)
                 for missing, known in KNOWN.items()
                 if known in method.alone
             },
             gauges=scorer.gauges(next(iter(replace(training, batch_size=GAUGED_PAIRS)))),
             training={"pairs": float(len(training.items)), "steps": float(recorder.done), **recorder.last},
             versions=versions(),
-            sha256=save_run(out, method, loaded.encoder),
+            sha256=save_run(out, method, loaded.encoder) | {CALIBRATION_FILE: save_fingerprints(out, seen)},
         )
     files.write_json(out / RECORD, record.model_dump(mode="json"))
     _leave(out)
@@ -141,64 +136,6 @@ def complete(configuration: Configuration) -> RunConfig:
     options = settings.build(method_class(config.method).Options, configuration, "options")
     framing = fit_framing(config.framing, config.backbone)
     return config.model_copy(update={"options": options.model_dump(mode="json"), "framing": framing})
-
-
-def _pairs(data: Path, wanted: str, weights: Path | None, config: RunConfig) -> tuple[Pairs, Pairs, Claim]:
-    """Training and validation pairs (good parts only) of what `wanted` names, and what they are; one scale for all."""
-    manifest = prepared.read_manifest(data)
-    claim = claim_of(manifest, wanted, weights)
-    scales = [manifest.categories[name].height_scale for name in claim.learned]
-    scale = HeightScale(low=min(one.low for one in scales), high=max(one.high for one in scales))
-    drawn = [_drawn(data, name, config) for name in claim.learned]
-    kept = [_good(data, name, "validation") for name in claim.learned]
-    if claim.categories and any(kept) and not all(kept):
-        lacking = ", ".join(name for name, items in zip(claim.learned, kept, strict=True) if not items)
-        raise DataError(f"{data}: no good validation pairs of {lacking}", "give every category some, or none of them")
-    training, validation = (
-        Pairs(_in_turn(lists), manifest.preparation, config.framing, scale, config.geometry, config.batch)
-        for lists in (drawn, kept)
-    )
-    return training, validation, claim
-
-
-def _in_turn(lists: list[list[Item]]) -> list[Item]:
-    """One of each list, then the next of each: what looks at a few of them sees every category."""
-    return [item for row in itertools.zip_longest(*lists) for item in row if item is not None]
-
-
-def _good(data: Path, category: str, split: str) -> list[Item]:
-    return [item for item in prepared.scan(data, category, split) if item.is_good]
-
-
-def _drawn(data: Path, category: str, config: RunConfig) -> list[Item]:
-    """So many good training pairs of a category as asked for, drawn by the run's seed. Raises DataError, UsageError."""
-    good = _good(data, category, "train")
-    if not good:
-        raise DataError(f"{data}: category {category} has no good training pairs", "prepare its train/good folder")
-    check_shots(config.shots, category, len(good))
-    if config.shots is None:
-        return good
-    generator = torch.Generator().manual_seed(hash_seed(config.seed, 8))
-    return [good[place] for place in torch.randperm(len(good), generator=generator)[: config.shots].sort().values]
-
-
-def check_shots(shots: int | None, category: str, there: int) -> None:
-    """Raise UsageError where a run wants more good training pairs of a category than there are."""
-    if shots is not None and shots > there:
-        raise UsageError(f"shots is {shots}, but {category} has {there} good training pairs", "ask for fewer")
-
-
-def claim_of(manifest: Manifest, wanted: str, weights: Path | None = None) -> Claim:
-    """What a run that learns the category `wanted`, or `all`, stands on. Raises DataError, WeightsError."""
-    together = wanted == ALL and ALL not in manifest.categories
-    names = list(manifest.categories) if together else [choose_category(list(manifest.categories), wanted)]
-    content = b"".join(manifest.categories[name].model_dump_json(exclude={"source"}).encode() for name in names)
-    return Claim(
-        category=wanted if together else names[0],
-        data_sha256=hashlib.sha256(content).hexdigest(),
-        weights_sha256=None if weights is None else file_hash(weights),
-        categories=tuple(names) if together else (),
-    )
 
 
 def claimed(out: Path) -> Any:
@@ -278,13 +215,12 @@ def _for_scoring(method: Method, config: RunConfig, loaded: LoadedEncoder) -> Me
     return scorer
 
 
-def _calibrate(method: Method, training: Pairs, validation: Pairs, config: RunConfig, report: Report) -> Calibration:
-    """Threshold and quiet range from good parts that were not trained on, where there are any."""
-    pairs, source = (validation, "validation") if validation.items else (training, "training (no validation split)")
-    judged = [(one.score, one.map) for one in judge(method, pairs, report, task="calibrate")]
-    low, high = map_range([map_ for _, map_ in judged])
-    threshold = threshold_from_good([score for score, _ in judged])
+def _calibrate(
+    method: Method, kept: Pairs, source: str, config: RunConfig, report: Report, into: list[Fingerprint] | None = None
+) -> Calibration:
+    """Bounds and quiet range from good parts that were not trained on, where there are any; their fingerprints."""
     precision = precision_name(choose_compute(config.device, config.precision, "score"))
-    return Calibration(
-        threshold=threshold, source=source, samples=len(judged), map_low=low, map_high=high, precision=precision
-    )
+    judged: Iterable[Judged] = judge(method, kept, report, task="calibrate")
+    if into is not None:
+        judged = fingerprinted(method, kept, judged, into)
+    return calibrate_from(judged, config.framing, source=source, precision=precision)

@@ -20,7 +20,7 @@ from uipad_cli.core.backbone import Encoder, group_means
 from uipad_cli.core.compute import Compute
 from uipad_cli.core.memory import chosen, damped_spreads, neighbourhood_means, relative_distance
 from uipad_cli.methods.base import check_known, hash_seed, looks
-from uipad_cli.records import Batch, Batches, Modality, Progress, Report, Scores
+from uipad_cli.records import Batch, Batches, Modality, Progress, Report, Scores, Voice
 
 GROUPS = 2
 # the images of each bank; what has a bank to itself can be judged alone
@@ -30,6 +30,7 @@ BANKS: dict[str, tuple[tuple[Modality, ...], ...]] = {
     "geometry": (("geometry",),),
     "late": (("rgb",), ("geometry",)),
 }
+VOICES: dict[Modality, Voice] = {"rgb": "colour", "geometry": "geometry"}
 
 
 class PatchCoreOptions(BaseModel):
@@ -127,7 +128,10 @@ class PatchCoreMethod:
             distances, grid=self.encoder.grid, size=(height, width), sigma=self.options.blur
         ).cpu()
         counted = scoring.measured_places(batch.valid.cpu(), self.encoder.grid, self.options.measured)
-        return Scores(maps, scoring.image_score(maps, self.options.top, counted))
+        apart = len(known) > 1  # `late`: each image has said its own
+        voices = {VOICES[bank.images[0]]: distances[:, place] for place, bank in enumerate(known) if apart}
+        said = {name: value.reshape(-1, *self.encoder.grid).cpu() for name, value in voices.items()}
+        return Scores(maps, scoring.image_score(maps, self.options.top, counted), said)
 
     def gauges(self, batch: Batch) -> dict[str, float]:
         """How many patches are remembered, and how far good parts are from them."""

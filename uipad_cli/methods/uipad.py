@@ -19,8 +19,8 @@ from uipad_cli.core.residuals import Surprise, Whitening, soft_maximum
 from uipad_cli.methods.base import check_known, descend, hash_seed, looks
 from uipad_cli.methods.collapse import CollapseWatch, blindness, check_sight, collapse_gauges
 from uipad_cli.methods.uipad_options import UIPADOptions
-from uipad_cli.methods.uipad_views import MODALITIES, View, side_by_side, views_of
-from uipad_cli.records import Batch, Batches, Progress, Report, Scores
+from uipad_cli.methods.uipad_views import MODALITIES, VOICES, View, side_by_side, views_of
+from uipad_cli.records import Batch, Batches, Progress, Report, Scores, Voice
 
 GROUPS = 2
 FEATURE_FLOOR, RESIDUAL_FLOOR = 0.01, 0.05  # least variance of a direction when whitening, as a share of the mean one
@@ -100,13 +100,14 @@ class UIPADMethod:
         self.learned.eval()
         with self.compute.autocast():
             encoded = self._encoded(batch)
-        distances = self._distances(encoded, batch.known)
+        distances, voices = self._distances(encoded, batch.known)
         height, width = batch.rgb.shape[-2:]
         maps = scoring.upsampled_map(
             distances, grid=self.encoder.grid, size=(height, width), sigma=self.options.blur
         ).cpu()
         counted = scoring.measured_places(batch.valid.cpu(), self.encoder.grid, self.options.measured)
-        return Scores(maps, scoring.image_score(maps, self.options.top, counted))
+        said = {name: value.reshape(-1, *self.encoder.grid).cpu() for name, value in voices.items()}
+        return Scores(maps, scoring.image_score(maps, self.options.top, counted), said)
 
     @torch.no_grad()
     def gauges(self, batch: Batch) -> dict[str, float]:
@@ -223,8 +224,8 @@ class UIPADMethod:
             present, rebuilt = functional.normalize(present, dim=-1), functional.normalize(rebuilt, dim=-1)
         return (present - rebuilt).transpose(1, 2).flatten(2)
 
-    def _distances(self, encoded: Tensor, known: Modality | None) -> Tensor:
-        """Of every place [B,C,N]."""
+    def _distances(self, encoded: Tensor, known: Modality | None) -> tuple[Tensor, dict[Voice, Tensor]]:
+        """Of every place [B,C,N], and what each voice says of it [B,N], where they can be told apart."""
         groups = self._standardised(encoded)
         views = [view for view in self.views if known in (None, view.known)]
         ways = [known] if self.options.score in PLAIN else dict.fromkeys(view.known for view in views)
@@ -233,18 +234,20 @@ class UIPADMethod:
             for one in ways:
                 rebuilt[one] = _float(self.network(groups[:, 0], groups[:, 1], None, one))
         if self.options.score == "prototypes":
-            return self._from_mixture(rebuilt[known])[:, None]
+            return self._from_mixture(rebuilt[known])[:, None], {}
         if self.options.score == "cosine":
             seen = rebuilt[known]
             distances = losses.cosine_distance(seen.present, seen.rebuilt)
-            return distances if known is None else distances.chunk(self.parts, dim=1)[views[0].part]
-        found = [self._surprise(rebuilt[view.known], groups, view) for view in views]
+            return (distances if known is None else distances.chunk(self.parts, dim=1)[views[0].part]), {}
+        found = [(VOICES[view.known], self._surprise(rebuilt[view.known], groups, view)) for view in views]
         found += [
-            torch.stack([memory(places) for places in side_by_side(encoded.float(), name)])
+            (VOICES[name], torch.stack([memory(places) for places in side_by_side(encoded.float(), name)]))
             for name, memory in self.memories.items()
             if known in (None, name)
         ]
-        return soft_maximum(torch.stack(found))[:, None]
+        spoken = dict.fromkeys(voice for voice, _ in found)
+        voices = {one: soft_maximum(torch.stack([said for voice, said in found if voice == one])) for one in spoken}
+        return soft_maximum(torch.stack([said for _, said in found]))[:, None], voices if len(voices) > 1 else {}
 
     def _from_mixture(self, seen: Reconstruction) -> Tensor:
         """[B,N]: 1 − cos(x, x̃) of the fused feature; one image at a time, as `_surprise`."""

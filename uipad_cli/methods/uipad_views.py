@@ -7,9 +7,10 @@ from typing import get_args
 
 from torch import Tensor
 
-from uipad_cli.records import Modality
+from uipad_cli.records import Modality, Voice
 
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
+VOICES: dict[Modality | None, Voice] = {None: "pair", "rgb": "colour", "geometry": "geometry"}  # by what is known
 _PLACE = {"rgb": slice(0, 1), "geometry": slice(1, 2)}
 
 

@@ -1,29 +1,112 @@
-"""What good parts alone can tell: where to raise the alarm, and which scores count as quiet."""
+"""What good parts alone can tell: where to raise the alarm, how surprising a score is, and which scores count as quiet.
+
+Split-conformal prediction (Vovk et al. 2005; Angelopoulos and Bates 2021): n good parts that nothing was learned from
+and the next good part are exchangeable, so its rank among them is uniform, whatever scores are distributed like.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from uipad_cli.metrics.distributions import beta_quantile, student_quantile
+
+USUAL_RATE, USUAL_UNSURE = 0.01, 0.05  # of good parts that raise an alarm, and that are not called good
+CONFIDENCE = 0.95
 _TOP = 0.999  # share of a good map that may be shown at or below the upper end: one wild pixel does not set the scale
+_SLACK = 1e-9  # (n + 1) times a rate is a whole number more often than its floating-point product is
 
 
-def threshold_from_good(scores: ArrayLike) -> float:
-    """Largest score among good calibration parts; a part is called anomalous when it scores above this.
+@dataclass(frozen=True)
+class Bounds:
+    """Where verdicts change: above `threshold` anomalous, above `unsure_from` and up to there unsure, below it good.
 
-    What it promises: if the n calibration parts and the next good part are exchangeable (drawn alike, and none of them
-    used for fitting), the next one exceeds the threshold with a chance of at most 1 / (n + 1). It promises nothing
-    about how many defects are found.
-    scores [n]. Raises ValueError where there is none, or one is not finite.
+    rate, unsure_rate: the largest chance that the next good part is called anomalous, and that it is not called good;
+    promised: True where these hold for scores of any distribution, False where `threshold` takes their logarithms for
+    normal, because fewer than `parts_needed(rate)` parts promise nothing so rare; rate_bound: the largest rate of
+    false alarms that these very parts leave possible, with `CONFIDENCE` over all draws of them; None if not promised.
     """
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"a threshold needs a list of at least one good score, got shape {values.shape}")
-    if bad := np.flatnonzero(~np.isfinite(values)).tolist():
-        raise ValueError(f"score of good image {bad[0]} is {values[bad[0]]}, expected a finite number")
-    return float(values.max())
+
+    threshold: float
+    unsure_from: float
+    rate: float
+    unsure_rate: float
+    promised: bool
+    rate_bound: float | None
+
+
+def bounds_from_good(scores: ArrayLike, rate: float | None = None, unsure: float | None = None) -> Bounds:
+    """Threshold and abstain band from scores [n] of good parts that nothing was learned from.
+
+    rate: of false alarms, None = 0.01, or the least that so few parts promise; unsure: of good parts that are not
+    called good, None = 0.05, or twice the least. Raises ValueError where there is no score, one is not finite, a rate
+    lies outside 0..1, `unsure` is below `rate`, or fewer than three parts are asked for more than they promise.
+    """
+    good = np.sort(_checked(scores))
+    least = 1 / (good.size + 1)
+    asked = max(USUAL_RATE, least) if rate is None else rate
+    if unsure is None:
+        unsure = max(USUAL_UNSURE, asked, 2 * least if asked >= least else least)
+    if not 0 < asked < 1 or not asked <= unsure:
+        raise ValueError(f"rates must satisfy 0 < {asked} <= {unsure} and {asked} < 1")
+    held = conformal_threshold(good, asked)
+    band = conformal_threshold(good, min(unsure, 1.0))
+    lower = float(good[-1]) if band is None else band
+    unsure_rate = max(unsure, least)
+    if held is not None:
+        above = good.size - int(
+            np.searchsorted(good, held, side="left")
+        )  # ties count as above: nothing is promised less
+        bound = beta_quantile(above, good.size + 1 - above, CONFIDENCE)
+        return Bounds(held, min(lower, held), asked, unsure_rate, True, bound)
+    return Bounds(max(_prediction_limit(good, asked), lower), lower, asked, unsure_rate, False, None)
+
+
+def conformal_threshold(scores: ArrayLike, rate: float) -> float | None:
+    """The score that the next good part exceeds with a chance of at most `rate`; None where n parts cannot promise it.
+
+    The ceil((n + 1)(1 - rate))-th smallest of the scores [n]. Errors as `bounds_from_good`.
+    """
+    good = np.sort(_checked(scores))
+    place = math.ceil((good.size + 1) * (1 - rate) - _SLACK)
+    return None if place > good.size else float(good[max(place, 1) - 1])
+
+
+def parts_needed(rate: float) -> int:
+    """So many good parts promise a rate of false alarms, and not fewer: the smallest n with 1/(n + 1) <= rate."""
+    return max(1, math.ceil(1 / rate - 1 - _SLACK))
+
+
+def p_values(good: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+    """How often a good part would score as high or higher: (1 + good scores at or above it) / (n + 1), for scores [m].
+
+    For good parts P(p <= a) <= a for every a (Vovk et al. 2005). The least that n parts can say is 1/(n + 1).
+    """
+    ordered = np.sort(_checked(good))
+    below = np.searchsorted(ordered, np.asarray(scores, dtype=np.float64), side="left")
+    found: NDArray[np.float64] = (1 + ordered.size - below) / (ordered.size + 1)
+    return found
+
+
+def _prediction_limit(good: NDArray[np.float64], rate: float) -> float:
+    """What the next of n + 1 scores exceeds with the chance `rate`, were their logarithms normal.
+
+    Hahn and Meeker 1991: mean + t(n - 1, 1 - rate) s sqrt(1 + 1/n); of the scores themselves where one is not positive.
+    """
+    if good.size < 3:
+        raise ValueError(
+            f"{good.size} good parts say nothing of a rate of {rate:g}: that takes {parts_needed(rate)}, or at least 3 "
+            "and an assumption"
+        )
+    positive = bool(good[0] > 0)
+    values = np.log(good) if positive else good
+    reach = student_quantile(good.size - 1, 1 - rate) * math.sqrt(1 + 1 / good.size)
+    limit = float(values.mean() + reach * values.std(ddof=1))
+    return math.exp(limit) if positive else limit
 
 
 def map_range(maps: Iterable[NDArray[np.floating]]) -> tuple[float, float]:
@@ -50,3 +133,12 @@ def map_range(maps: Iterable[NDArray[np.floating]]) -> tuple[float, float]:
     low, high = float(np.median(medians)), max(tops)
     # Maps without any spread still need a range that can be divided by.
     return low, max(high, low + 1e-6 * max(1.0, abs(low)))
+
+
+def _checked(scores: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"a threshold needs a list of at least one good score, got shape {values.shape}")
+    if bad := np.flatnonzero(~np.isfinite(values)).tolist():
+        raise ValueError(f"score of good image {bad[0]} is {values[bad[0]]}, expected a finite number")
+    return values

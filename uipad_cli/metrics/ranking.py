@@ -14,7 +14,7 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float | None:
     scores [M], higher = worse; labels [M] bool or 0/1, true = defective. None where only one class is present.
     Raises ValueError for lengths that differ, other labels, and scores that are not finite.
     """
-    values, defective = _checked(scores, labels)
+    values, defective = checked_scores(scores, labels)
     good = np.sort(values[~defective])
     bad = values[defective]
     if good.size == 0 or bad.size == 0:
@@ -33,7 +33,7 @@ def auroc_interval(
     Good and defective images are each drawn `draws` times with replacement, as many as there are (Efron and Tibshirani
     1993, chapter 13). Arguments, None and errors as for `auroc`; ValueError also for a level outside 0..1.
     """
-    values, defective = _checked(scores, labels)
+    values, defective = checked_scores(scores, labels)
     if not 0 < level < 1 or draws < 1:
         raise ValueError(f"level {level} must lie between 0 and 1, draws {draws} must be at least 1")
     if defective.all() or not defective.any():
@@ -67,10 +67,10 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float | None:
 
     Arguments, None and errors as for `auroc`.
     """
-    values, defective = _checked(scores, labels)
+    values, defective = checked_scores(scores, labels)
     if defective.all() or not defective.any():
         return None
-    hits, flagged = _cumulative_counts(values, defective)
+    hits, flagged = cumulative_counts(values, defective)
     gained = np.diff(hits, prepend=0)
     return float(np.sum(gained * (hits / flagged)) / hits[-1])
 
@@ -80,14 +80,14 @@ def f1_max(scores: ArrayLike, labels: ArrayLike) -> float | None:
 
     Arguments, None and errors as for `auroc`.
     """
-    values, defective = _checked(scores, labels)
+    values, defective = checked_scores(scores, labels)
     if defective.all() or not defective.any():
         return None
-    hits, flagged = _cumulative_counts(values, defective)
+    hits, flagged = cumulative_counts(values, defective)
     return float(np.max(2 * hits / (flagged + hits[-1])))
 
 
-def _cumulative_counts(values: NDArray[np.float64], defective: NDArray[np.bool_]) -> tuple[NDArray[np.int64], ...]:
+def cumulative_counts(values: NDArray[np.float64], defective: NDArray[np.bool_]) -> tuple[NDArray[np.int64], ...]:
     """(defective, all) images at or above each distinct score, from the highest down; tied images come together."""
     order = np.argsort(-values, kind="stable")
     ranked = values[order]
@@ -96,7 +96,8 @@ def _cumulative_counts(values: NDArray[np.float64], defective: NDArray[np.bool_]
     return hits, last_of_tie.astype(np.int64) + 1
 
 
-def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def checked_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores [M] float64 and labels [M] bool. Raises ValueError as `auroc`."""
     values = np.asarray(scores, dtype=np.float64)
     marks = np.asarray(labels)
     if values.ndim != 1 or marks.shape != values.shape:

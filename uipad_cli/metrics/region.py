@@ -50,9 +50,9 @@ def pixel_metrics(
     """
     if not all(0 < limit <= 1 for limit in limits):
         raise ValueError(f"limits {tuple(limits)} must lie above 0 and at most at 1")
-    _check(maps, masks, seen)
+    check_maps(maps, masks, seen)
     scores, weights, regions, unseen = _defective_pixels(maps, masks, seen)
-    normal = _sorted_normal_scores(maps, masks, seen)
+    normal = sorted_normal_scores(maps, masks, seen)
     if scores.size == 0 or normal.size == 0:
         return PixelMetrics(None, dict.fromkeys(limits), regions, unseen)
 
@@ -95,7 +95,7 @@ def _defective_pixels(
     return np.concatenate([empty.astype(np.float32), *scores]), np.concatenate([empty, *weights]), regions, unseen
 
 
-def _sorted_normal_scores(maps: Sequence[_Map], masks: Sequence[_Mask], seen: Sequence[_Mask] | None) -> _Map:
+def sorted_normal_scores(maps: Sequence[_Map], masks: Sequence[_Mask], seen: Sequence[_Mask] | None) -> _Map:
     """All seen pixels outside the masks, ascending, in one array that is filled and sorted in place."""
 
     def normal(index: int) -> _Mask:
@@ -111,7 +111,8 @@ def _sorted_normal_scores(maps: Sequence[_Map], masks: Sequence[_Mask], seen: Se
     return scores
 
 
-def _check(maps: Sequence[_Map], masks: Sequence[_Mask], seen: Sequence[_Mask] | None) -> None:
+def check_maps(maps: Sequence[_Map], masks: Sequence[_Mask], seen: Sequence[_Mask] | None) -> None:
+    """Raise ValueError as `pixel_metrics`."""
     lengths = [len(maps), len(masks)] + ([] if seen is None else [len(seen)])
     if len(set(lengths)) > 1:
         raise ValueError(f"maps, masks and seen must have one entry per image, got {lengths}")

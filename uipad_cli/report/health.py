@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uipad_cli.render import MAGENTA
-from uipad_cli.report.page import Bar, Picture, template
+from uipad_cli.report.figures import Bar
+from uipad_cli.report.page import Picture, template
 
 Rgb = NDArray[np.uint8]
 

@@ -1,15 +1,20 @@
-"""Results → one self-contained HTML page: no script, no request, readable on paper, laptop and telephone."""
+"""Results → one self-contained HTML page: no request, readable on paper, laptop and telephone.
+
+Its only script is the viewer of point clouds, which a content security policy names by its hash; without clouds there
+is none.
+"""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from numpy.typing import NDArray
+
+from uipad_cli.report.cloud import Cloud, document, script_hash, viewer_script
+from uipad_cli.report.figures import LANE, SQUARE, WIDTH, Histogram, Points, curve_path, histogram
 
 # Key of a metric -> head of its column.
 COLUMNS = {
@@ -23,8 +28,7 @@ COLUMNS = {
     "aupro_01": "@ 1",
 }
 
-_BINS = 48
-_WIDTH, _LANE = 720.0, 64.0  # drawing units of the score figure: its width and the height of a lane
+PRO_LIMIT = 0.3  # the papers' limit of the false positive rate
 
 
 @dataclass(frozen=True)
@@ -36,45 +40,66 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class DefectRow:
+    """One kind of defect: its parts and what was said of them, and the image AUROC against all good parts, 0..1.
+
+    interval: 95 % by bootstrap, None where undefined.
+    """
+
+    name: str
+    parts: int
+    missed: int
+    unsure: int
+    image_auroc: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Image scores of a category, and where verdicts change: anomalous above `threshold`, unsure above `unsure_from`.
+
+    calibration: scores of the good parts that these and the p-values come from.
+    """
+
+    good: Sequence[float]
+    bad: Sequence[float]
+    threshold: float
+    unsure_from: float
+    calibration: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Section:
     """Results of one category.
 
-    Metrics are shares 0..1 under the keys of `COLUMNS`, None where undefined; `by_defect` is the image AUROC of each
-    defect type against all good parts. A part is called anomalous when its score is above `threshold`.
+    Metrics are shares 0..1 under the keys of `COLUMNS`, None where undefined; `intervals` holds 95 % bounds of some of
+    them, `paper` what the paper prints. roc, pro: curves [points], None where undefined. clouds: parts to turn.
     """
 
     category: str
     metrics: Mapping[str, float | None]
-    by_defect: Mapping[str, float | None]
+    defects: Sequence[DefectRow]
     counts: Mapping[str, int]
     gauges: Mapping[str, float]
-    good_scores: Sequence[float]
-    bad_scores: Sequence[float]
-    threshold: float
+    scored: Scored
     notes: Sequence[str]
     pictures: Sequence[Picture]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    paper: Mapping[str, float] = field(default_factory=dict)
+    roc: Points | None = None
+    pro: Points | None = None
+    clouds: Sequence[Cloud] = ()
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One bar of a histogram in drawing units, and how many images it stands for."""
+class _Drawn:
+    """A section with its figures; clouds as JSON, "" where there is none."""
 
-    x: float
-    y: float
-    width: float
-    height: float
-    label: str
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Scores of good and defective parts over one axis: two lanes of bars and the place of the threshold."""
-
-    good: Sequence[Bar]
-    bad: Sequence[Bar]
-    threshold_x: float
-    low: float
-    high: float
+    section: Section
+    histogram: Histogram | None
+    roc: str
+    pro: str
+    clouds: str
 
 
 def template(name: str, **filters: Callable[..., object]) -> Template:
@@ -108,71 +133,47 @@ def build_page(
         for picture in section.pictures:
             if _media_type(picture.image) is None:
                 raise ValueError(f"picture {picture.caption!r} of {section.category} is no PNG or JPEG file")
-    return template("page.html", percent=_percent, figures=_figures, bar=_bar_width).render(
+    script = viewer_script() if any(section.clouds for section in sections) else ""
+    return template("page.html", percent=_percent, figures=_figures, bar=_bar_width, bounds=_bounds).render(
         title=title,
         notes=notes,
         mean=mean,
-        sections=[(section, score_figure(section)) for section in sections],
+        sections=[_drawn(section) for section in sections],
         settings=settings,
         columns=COLUMNS,
-        width=_WIDTH,
-        lane=_LANE,
+        width=WIDTH,
+        lane=LANE,
+        square=SQUARE,
+        pro_limit=PRO_LIMIT,
+        viewer=script,
+        **({"script_hash": script_hash(script)} if script else {}),
     )
 
 
-def score_figure(section: Section) -> Figure | None:
-    """Two histograms over a common axis that holds all scores and the threshold; None where there is no score.
-
-    The threshold is an edge between two bars, so that no bar stands on both sides of it.
-    Raises ValueError, naming the category, where a number is not finite.
-    """
-    good, bad = (np.asarray(scores, dtype=np.float64) for scores in (section.good_scores, section.bad_scores))
-    everything = np.concatenate([good, bad, [section.threshold]])
-    if not np.isfinite(everything).all():
-        raise ValueError(f"scores and threshold of {section.category} must be finite")
-    if good.size + bad.size == 0:
-        return None
-    step = float(np.ptp(everything)) / _BINS or (abs(section.threshold) or 1.0) / _BINS
-    axis = _Axis(section.threshold, step, 0, 0)
-    places = np.concatenate([axis.places(good), axis.places(bad)])
-    axis = replace(axis, first=min(int(places.min()), 0), last=max(int(places.max()), -1))
-    low, high = axis.edge(axis.first), axis.edge(axis.last + 1)
-    return Figure(_lane(good, axis, 0), _lane(bad, axis, 1), -axis.first * axis.bar_width, low, high)
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """Bins (edge(k), edge(k + 1)] counted from the threshold, k from `first` to `last`."""
-
-    threshold: float
-    step: float
-    first: int
-    last: int
-
-    @property
-    def bar_width(self) -> float:
-        return _WIDTH / (self.last + 1 - self.first)
-
-    def edge(self, place: int) -> float:
-        return self.threshold + place * self.step
-
-    def places(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
-        return np.ceil((scores - self.threshold) / self.step).astype(np.int64) - 1
-
-
-def _lane(scores: NDArray[np.float64], axis: _Axis, lane: int) -> list[Bar]:
-    places, counts = np.unique(axis.places(scores), return_counts=True)
-    bars: list[Bar] = []
-    for place, count in zip(places.tolist(), counts.tolist(), strict=True):
-        height = max(3.0, (_LANE - 10) * count / int(counts.max()))
-        label = f"{count} of {scores.size}: {_figures(axis.edge(place))} to {_figures(axis.edge(place + 1))}"
-        x = (place - axis.first) * axis.bar_width
-        bars.append(Bar(x + 0.5, (lane + 1) * _LANE - height, axis.bar_width - 1, height, label))
-    return bars
+def _drawn(section: Section) -> _Drawn:
+    scored = section.scored
+    try:
+        figure = histogram(
+            scored.good, scored.bad,
+            threshold=scored.threshold, unsure_from=scored.unsure_from, calibration=scored.calibration,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ValueError(f"{section.category}: {error}") from error
+    return _Drawn(
+        section,
+        figure,
+        "" if section.roc is None else curve_path(section.roc),
+        "" if section.pro is None else curve_path(section.pro, PRO_LIMIT),
+        document(section.clouds) if section.clouds else "",
+    )
 
 
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
+
+
+def _bounds(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f}"
 
 
 def _figures(value: float) -> str:

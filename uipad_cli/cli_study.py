@@ -1,0 +1,107 @@
+"""Commands of those who study methods: options and help, as in cli.py, which takes them up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uipad_cli import console
+from uipad_cli import options as opt
+
+
+def pretrain(
+    out: Annotated[Path, typer.Argument(help="Folder for the weights, their card, curve and pictures.")],
+    images: Annotated[Path | None, typer.Option(help="Unlabelled images or pairs for half of the lessons.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")] = False,
+    json: opt.Json = False,
+) -> None:
+    """Train the backbone `tiny` from scratch, on made-up parts and, if you like, your own images."""
+    from uipad_cli.engine import pretrain as engine
+
+    config = engine.PretrainConfig(steps=steps, seed=seed, device=device, precision=precision)
+    with console.progress() as report:
+        summary = engine.pretrain(out, config=config, images=images, resume=resume, report=report)
+    console.note(summary.sentence())
+    if json:
+        console.data(summary.card)
+
+
+def backbones(
+    data: Annotated[Path, typer.Argument(help="Folder that `uipad prepare` made.")],
+    backbone: Annotated[list[str] | None, typer.Option(help="Only this one; repeatable; default built in.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights for one more row, tiny with this file.")] = None,
+    category: opt.Categories = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, dotted, as in train; repeatable.")] = None,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder for the table and pictures of features.")] = None,
+    json: opt.Json = False,
+) -> None:
+    """Compare backbones: PatchCore on the features of each, on both images and on each alone; nothing is trained."""
+    from uipad_cli.config import merge
+    from uipad_cli.engine import backbones as engine
+
+    merged = merge([], set_ or [], {"device": device, "precision": precision})
+    with console.progress() as report:
+        table = engine.compare(
+            data, merged, backbones=backbone or (), weights=weights, categories=category or (), out=out, report=report
+        )  # fmt: skip
+    console.table(f"{data}", *table.rows())
+    if json:
+        console.data(table.document())
+
+
+def ablate(
+    data: Annotated[Path, typer.Argument(help="Folder that `uipad prepare` made.")],
+    config: Annotated[list[Path], typer.Option("--config", help="YAML file of a row, or a folder; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Folder for the table and a record of every run; run again to go on.")],
+    set_: opt.Settings = None,
+    category: opt.Categories = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row on each category: seeds 0, 1, 2.")] = 3,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the folder of each run.")] = False,
+    device: opt.OwnDevice = None,
+    precision: opt.OwnPrecision = None,
+    json: opt.Json = False,
+) -> None:
+    """Train and judge a list of configurations over several seeds; one row for each, named after its file."""
+    from uipad_cli.engine import ablate as engine
+
+    rows = engine.read_rows(config, set_ or [], {"device": device, "precision": precision})
+    with console.progress() as report:
+        table = engine.ablate(data, out, rows, seeds=seeds, categories=category or (), keep=keep, report=report)
+    console.table(f"{data}", *table.figures())
+    if json:
+        console.data(table.document())
+
+
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="A run, or a folder of runs.")],
+    run_b: Annotated[Path, typer.Argument(help="Another, of the same categories.")],
+    data: Annotated[Path, typer.Argument(help="Prepared or raw data set with a test split.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for comparison.json.")] = None,
+    missing: opt.Missing = None,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
+    json: opt.Json = False,
+) -> None:
+    """Is one run better than another? Paired tests of image AUROC and AUPRO, per category and over all."""
+    from uipad_cli.engine import compare as engine
+
+    with console.progress() as report:
+        comparison = engine.compare(
+            run_a, run_b, data, out=out, missing=missing, device=device, precision=precision, report=report
+        )  # fmt: skip
+    console.table(f"{data}", *comparison.rows())
+    console.notes(comparison.sentences())
+    if json:
+        console.data(comparison.document())
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (compare, pretrain, backbones, ablate)

@@ -1,0 +1,218 @@
+"""Good parts, or labelled ones, and a finished run → where its verdicts change; the run keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from uipad_cli.data import files
+from uipad_cli.data.framing import Framing, unframe
+from uipad_cli.engine.calibration import Calibration
+from uipad_cli.engine.checkpoint import CALIBRATION_FILE, RECORD, Checkpoint, find_runs, load_run, read_record
+from uipad_cli.engine.fingerprint import Fingerprint, fingerprinted, save_fingerprints
+from uipad_cli.engine.judging import Judged, check_preparation, items_in, judge, pairs_of
+from uipad_cli.engine.runtime import choose_compute, precision_name
+from uipad_cli.errors import DataError, UsageError
+from uipad_cli.methods.base import Method
+from uipad_cli.metrics.calibrate import bounds_from_good, map_range
+from uipad_cli.metrics.labelled import Loss, bounds_from_labelled, cost_loss, f1_loss
+from uipad_cli.records import GOOD, KNOWN, UNLABELLED, Item, Modality, Report, Voice, silent
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `uipad calibrate` was asked: a run, parts (None = the good ones it kept), and a way to draw the bounds.
+
+    rate, unsure: of good parts; or a threshold of the user's own; or from labels by the best F1 or by these costs.
+    """
+
+    run: Path
+    data: Path | None
+    rate: float | None = None
+    unsure: float | None = None
+    threshold: float | None = None
+    f1: bool = False
+    cost_miss: float | None = None
+    cost_false_alarm: float | None = None
+    device: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A run and its new calibration."""
+
+    folder: Path
+    calibration: Calibration
+    notes: Sequence[str]
+
+    def sentences(self) -> list[str]:
+        """For people."""
+        return [f"{self.folder.name}: {told}" for told in (*self.notes, *self.calibration.sentences())]
+
+    def document(self) -> dict[str, object]:
+        """The JSON of `calibrate`."""
+        return {
+            "run": str(self.folder),
+            **self.calibration.model_dump(mode="json"),
+            "notes": [*self.notes, *self.calibration.sentences()],
+        }
+
+
+def calibrate(request: Request, *, report: Report = silent) -> list[Calibrated]:
+    """Draw bounds anew and write them into every run at `request.run`.
+
+    Raises UsageError for choices that exclude each other or cannot be held, DataError where the parts they need are not
+    there, WeightsError, ResourceError.
+    """
+    loss = _checked(request)
+    done = []
+    for folder in find_runs(request.run):
+        record = read_record(folder)
+        notes: list[str] = []
+        if request.data is not None:
+            record = _measured(folder, record, request, request.data, loss, notes, report)
+        if request.threshold is not None:
+            record = record.model_copy(update={"calibration": record.calibration.given(request.threshold)})
+        elif loss is None:
+            record = _bounded(record, request)
+        files.write_json(folder / RECORD, record.model_dump(mode="json"))
+        done.append(Calibrated(folder, record.calibration, notes))
+    return done
+
+
+def calibrate_from(judged: Iterable[Judged], framing: Framing, *, source: str, precision: str) -> Calibration:
+    """Bounds and colours from good parts, judged one by one: their maps are not kept in memory together."""
+    scores, ranges = [], []
+    voices: dict[Voice, list[tuple[float, float]]] = {}
+    for one in judged:
+        scores.append(one.score)
+        ranges.append(map_range([one.map]))
+        for voice in one.voices:
+            voices.setdefault(voice, []).append(map_range([voice_map(one, voice, framing)]))
+    low, high = _joined(ranges)
+    return Calibration(
+        **vars(bounds_from_good(scores)),
+        scores=tuple(sorted(scores)),
+        source=source,
+        precision=precision,
+        map_low=low,
+        map_high=high,
+        voices={voice: _joined(found) for voice, found in voices.items()},
+    )
+
+
+def voice_map(judged: Judged, voice: Voice, framing: Framing) -> npt.NDArray[np.float32]:
+    """What one voice says of a part, in the original frame [H0,W0]: patch by patch, NaN where never seen."""
+    size = (framing.crop, framing.crop)
+    squares = [cv2.resize(one, size, interpolation=cv2.INTER_NEAREST) for one in judged.voices[voice]]
+    return unframe(np.stack(squares).astype(np.float32), framing, *judged.sample.valid.shape)
+
+
+def _checked(request: Request) -> Loss | None:
+    """The loss of a threshold from labels, None for another rule. Raises UsageError."""
+    costs = request.cost_miss is not None or request.cost_false_alarm is not None
+    rates = request.rate is not None or request.unsure is not None
+    named = {"--threshold": request.threshold is not None, "--f1": request.f1, "--cost-...": costs, "--fpr": rates}
+    chosen = [name for name, there in named.items() if there]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} are different ways to a threshold", "choose one of them")
+    if request.threshold is not None and not np.isfinite(request.threshold):
+        raise UsageError(f"--threshold {request.threshold} is not a finite number", "give a score, such as 1.9")
+    if request.data is None and (request.f1 or costs):
+        raise UsageError(f"{chosen[0]} needs labelled parts", "give DATA with a test split of good and defective parts")
+    if request.f1:
+        return f1_loss
+    if not costs:
+        return None
+    try:
+        return cost_loss(
+            1.0 if request.cost_miss is None else request.cost_miss,
+            1.0 if request.cost_false_alarm is None else request.cost_false_alarm,
+        )
+    except ValueError as error:
+        raise UsageError(str(error), "such as --cost-miss 10 --cost-false-alarm 1") from error
+
+
+def _measured(
+    folder: Path, record: Checkpoint, request: Request, data: Path, loss: Loss | None, notes: list[str], report: Report
+) -> Checkpoint:
+    """The record with what the parts of `data` say."""
+    check_preparation(record, data)
+    _, method = load_run(folder, choose_compute(request.device, request.precision, "score"))
+    items = items_in(record, data)
+    if loss is not None:
+        return _from_labels(
+            record, method, [item for item in items if item.split == "test"], loss, request, notes, report
+        )
+    good, source = _good_parts(items, data, notes)
+    pairs = pairs_of(record, good)
+
+    def drawn(judged: Iterable[Judged]) -> Calibration:
+        precision = precision_name(method.compute)
+        return calibrate_from(judged, record.config.framing, source=source, precision=precision)
+
+    def judged(known: Modality | None) -> Iterator[Judged]:
+        return judge(method, replace(pairs, known=known), report, task="calibrate")
+
+    missing = {name: drawn(judged(KNOWN[name])) for name in record.missing}
+    seen: list[Fingerprint] = []
+    calibration = drawn(fingerprinted(method, pairs, judged(None), seen))
+    hashes = record.sha256 | {CALIBRATION_FILE: save_fingerprints(folder, seen)}
+    return record.model_copy(update={"calibration": calibration, "missing": missing, "sha256": hashes})
+
+
+def _from_labels(
+    record: Checkpoint, method: Method, items: Sequence[Item], loss: Loss, request: Request, notes: list[str],
+    report: Report,
+) -> Checkpoint:  # fmt: skip
+    labelled = [item for item in items if item.defect != UNLABELLED]
+    scores = [one.score for one in judge(method, pairs_of(record, labelled), report, task="calibrate")]
+    try:
+        found = bounds_from_labelled(scores, [not item.is_good for item in labelled], loss)
+    except ValueError as error:
+        raise DataError(f"{request.data}: {error}", "give labelled good and defective parts in a test split") from error
+    notes.append(
+        f"of these {len(labelled)} parts, {found.best:.4g} misses {found.missed} and raises {found.false_alarms} false "
+        "alarm(s); on the parts that it was chosen by, eval will look better than on others"
+    )
+    update = {"threshold": found.threshold, "unsure_from": found.unsure_from, "rule": "f1" if request.f1 else "cost"}
+    nothing = {"rate": None, "unsure_rate": None, "promised": False, "rate_bound": None}
+    return record.model_copy(update={"calibration": record.calibration.model_copy(update={**update, **nothing})})
+
+
+def _good_parts(items: Sequence[Item], data: Path, notes: list[str]) -> tuple[list[Item], str]:
+    """Good parts that the run did not learn from, and what they are called. Raises DataError where there are none."""
+    kept = [item for item in items if item.split == "validation" and item.is_good]
+    if kept:
+        return kept, "validation"
+    kept = [item for item in items if item.split == "test" and item.defect in (GOOD, UNLABELLED)]
+    if not kept:
+        raise DataError(
+            f"{data}: no good parts beside those learned from",
+            "give a folder of good pairs, or a data set with a validation split",
+        )
+    unlabelled = sum(item.defect == UNLABELLED for item in kept)
+    if unlabelled:
+        notes.append(f"{unlabelled} parts without a label are taken to be good")
+    else:
+        notes.append("no validation split: the good test parts are taken, whose false alarms eval will then understate")
+    return kept, data.name
+
+
+def _bounded(record: Checkpoint, request: Request) -> Checkpoint:
+    missing = {name: one.bounded(request.rate, request.unsure) for name, one in record.missing.items()}
+    calibration = record.calibration.bounded(request.rate, request.unsure)
+    return record.model_copy(update={"calibration": calibration, "missing": missing})
+
+
+def _joined(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The median of what is usual in each map, and the most of any."""
+    lows, highs = zip(*ranges, strict=True)
+    low, high = float(np.median(lows)), max(highs)
+    return low, max(high, low + 1e-6 * max(1.0, abs(low)))

@@ -1,0 +1,160 @@
+"""A loaded run that judges pairs: files and one JSON line for each, for `infer` and its `--watch`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from uipad_cli.data import files
+from uipad_cli.data.geometry import Preparation
+from uipad_cli.data.pairs import Pairs
+from uipad_cli.data.ply_out import write_ply
+from uipad_cli.data.samples import colour_path
+from uipad_cli.data.sensor import parse_unit
+from uipad_cli.data.surface import surface
+from uipad_cli.engine.calibration import Calibration
+from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
+from uipad_cli.engine.judging import Judged, OnError, at_full_size, judge, pairs_of, without
+from uipad_cli.engine.pictures import draw, heat_overlay
+from uipad_cli.engine.runtime import choose_compute, precision_name
+from uipad_cli.engine.verdicts import findings
+from uipad_cli.errors import UsageError
+from uipad_cli.methods.base import Method
+from uipad_cli.records import Item, Missing, Progress, Report
+
+Line = Mapping[str, object]
+Tell = Callable[[Line], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an inspector judges and what it writes below `out`.
+
+    unit: of the geometry files, None = as the training data was prepared; missing: the file of a pair that is not
+    there; threshold: of the user's own; ply: also write a point cloud of each part.
+    """
+
+    model: Path
+    out: Path
+    threshold: float | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    unit: str | None = None
+    missing: Missing | None = None
+    ply: bool = False
+
+
+@dataclass(frozen=True)
+class Inspector:
+    """A run that is ready to judge; its calibration is that of the settings."""
+
+    settings: Settings
+    record: Checkpoint
+    method: Method
+
+    @property
+    def calibration(self) -> Calibration:
+        """Where verdicts change."""
+        return self.record.calibration
+
+    def judge(self, items: Sequence[Item], report: Report, on_error: OnError | None = None) -> Iterator[Line]:
+        """The JSON line of every pair, its files written; errors as `judge` (engine/judging.py), and ResourceError."""
+        for judged in judge(self.method, self._pairs(items), report, task="infer", on_error=on_error):
+            yield self._line(at_full_size(judged, self.record.preparation, self.settings.missing))
+
+    @property
+    def _preparation(self) -> Preparation:
+        """That of the training data, in the unit that was told."""
+        there = self.record.preparation
+        if self.settings.unit is None:
+            return there
+        sensor = there.sensor.model_copy(update=parse_unit(self.settings.unit))
+        return there.model_copy(update={"sensor": sensor})
+
+    def _pairs(self, items: Sequence[Item]) -> Pairs:
+        return replace(pairs_of(self.record, items, self.settings.missing), preparation=self._preparation)
+
+    def _line(self, judged: Judged) -> Line:
+        """Write the files of a part; what is said of it."""
+        began = time.perf_counter()
+        item, calibration, missing = judged.item, self.calibration, self.settings.missing
+        geometry = missing != "depth"
+        name = item.name.strip("/") if item.category or item.split else item.stem
+        stem = self.settings.out / name
+        found = findings(judged, calibration, self.record.config.framing, geometry=geometry)
+        about = {"score": judged.score, "threshold": calibration.threshold, "low": calibration.map_low}
+        map_path = stem.with_name(f"{stem.name}_map.tiff")
+        files.write_tiff(map_path, judged.map, {**about, "high": calibration.map_high})
+        drawn = draw(stem, judged, calibration, geometry=geometry)
+        ply = self._cloud(stem, judged) if self.settings.ply and geometry else None
+        shown = item.rgb if item.geometry_kind == "height" else colour_path(item, self.record.preparation.light)
+        there: dict[str, object] = {"rgb": str(shown), "depth": str(item.geometry)}
+        if missing is not None:
+            there |= {missing: None, "missing": missing}
+        return {
+            **there,
+            "score": judged.score,
+            "p_value": calibration.p_value(judged.score),
+            "threshold": calibration.threshold,
+            "unsure_from": calibration.unsure_from,
+            "verdict": calibration.verdict(judged.score),
+            "regions": [finding.document() for finding in found],
+            "map": str(map_path),
+            "heatmap": str(drawn.heat),
+            "relief": None if drawn.relief is None else str(drawn.relief),
+            "mask": str(drawn.mask),
+            **({} if ply is None else {"ply": str(ply)}),
+            "timing": {
+                "read": judged.read_seconds,
+                "score": judged.seconds - judged.read_seconds,
+                "write": time.perf_counter() - began,
+            },
+        }
+
+    def _cloud(self, stem: Path, judged: Judged) -> Path | None:
+        """Write <stem>.ply: the points of the part, coloured as its heat map, its score in calibrated units at each.
+
+        None where no point was measured and looked at.
+        """
+        found = surface(judged.item, judged.sample, self._preparation)
+        there = np.isfinite(found.points).all(axis=2) & ~np.isnan(judged.map)
+        if not there.any():
+            return None
+        calibration = self.calibration
+        score = (judged.map - calibration.map_low) / (calibration.map_high - calibration.map_low)
+        path = stem.with_name(f"{stem.name}.ply")
+        told = f"{'metres' if found.metric else 'no unit: the sensor told none'}; axes of the {found.frame}"
+        write_ply(
+            path,
+            found.points[there],
+            heat_overlay(judged, calibration)[there],
+            {"score": score[there].astype(np.float32)},
+            [
+                "score: 0 is usual on good parts, 1 the most that good parts show",
+                told,
+            ],
+        )
+        return path
+
+
+def open_inspector(settings: Settings, report: Report) -> Inspector:
+    """Load the run. Raises UsageError for a threshold that is no number and for several runs, WeightsError."""
+    if settings.threshold is not None and not math.isfinite(settings.threshold):
+        raise UsageError(f"--threshold {settings.threshold} is not a finite number", "give a score, such as 0.12")
+    runs = find_runs(settings.model)
+    if len(runs) > 1:
+        names = ", ".join(folder.name for folder in runs[:5])
+        raise UsageError(f"{settings.model} holds several runs", f"name one of them: {names}")
+    record, method = load_run(runs[0], choose_compute(settings.device, settings.precision, "score"))
+    record = without(record, settings.missing)
+    if precision_name(method.compute) != record.calibration.precision and settings.threshold is None:
+        told = f"note: the threshold was found in {record.calibration.precision}, not in the precision of these scores"
+        report(Progress("note", 0, 0, note=told))
+    if settings.threshold is not None:
+        record = record.model_copy(update={"calibration": record.calibration.given(settings.threshold)})
+    return Inspector(settings, record, method)

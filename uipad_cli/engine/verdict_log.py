@@ -1,0 +1,122 @@
+"""OUT/verdicts.jsonl: a line for each part that was judged, each on disk before the next part is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from uipad_cli.errors import ResourceError
+
+NAME = "verdicts.jsonl"
+_CHUNK = 64 * 1024
+
+
+class VerdictLog:
+    """An open log and what it knows. Of each key only a hash is kept, so that years of parts fit into memory."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self._file = file
+        self._known = {_hash(key) for key in _keys(file)}
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and _hash(key) in self._known
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def append(self, line: Mapping[str, object]) -> None:
+        """Write a line with its "key" and flush it to disk, or leave the file as it was. Raises ResourceError."""
+        data = memoryview(f"{json.dumps(line, allow_nan=False)}\n".encode())
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            while data:  # an unbuffered write may take a part of it
+                data = data[self._file.write(data) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(end)
+            raise _unwritable(self.path, error) from error
+        self._known.add(_hash(str(line["key"])))
+
+
+@contextmanager
+def open_log(folder: Path, say: Callable[[str], None]) -> Iterator[VerdictLog]:
+    """The log of a folder, made where it is missing, for one process alone; a last line that was cut off is removed.
+
+    Raises ResourceError where it cannot be written, and where another process writes it.
+    """
+    path = folder / NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        file = path.open("r+b", buffering=0)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with file:
+        _lock(path, file, say)
+        cut = _mend(file)
+        if cut:
+            say(f"{path}: its last line was cut off by a crash: {cut} bytes removed, that part is judged again")
+        yield VerdictLog(path, file)
+
+
+def _lock(path: Path, file: BinaryIO, say: Callable[[str], None]) -> None:
+    """Held as long as the file is open, also by a process that is killed. Raises ResourceError."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ResourceError(
+            f"{path}: another uipad writes it", "stop that one, or give this one a folder of its own: --out"
+        ) from error
+    except OSError as error:  # some network disks have no locks
+        say(f"{path}: cannot be locked ({error.strerror or error}): see that no other uipad writes it")
+
+
+def _mend(file: BinaryIO) -> int:
+    """Remove what follows the last whole line; how many bytes that were."""
+    size = end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - _CHUNK)
+        file.seek(start)
+        place = file.read(end - start).rfind(b"\n")
+        if place >= 0:
+            end = start + place + 1
+            break
+        end = start
+    if end < size:
+        file.truncate(end)
+        os.fsync(file.fileno())
+    return size - end
+
+
+def _keys(file: BinaryIO) -> Iterator[str]:
+    """Keys of all lines; a line of something else is passed over."""
+    file.seek(0)
+    with open(os.dup(file.fileno()), "rb") as lines:  # noqa: PTH123 - buffered, for its many lines
+        for text in lines:
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(line, dict) and isinstance(line.get("key"), str):
+                yield line["key"]
+
+
+def _hash(key: str) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+
+
+def _unwritable(path: Path, error: OSError) -> ResourceError:
+    return ResourceError(
+        f"{path}: cannot be written: {error.strerror or error}", "free some space, or choose another --out"
+    )

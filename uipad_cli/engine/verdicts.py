@@ -1,0 +1,101 @@
+"""A judged part → its verdict, the places it rests on, and the JSON line that scripts read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from uipad_cli.data.framing import Framing
+from uipad_cli.engine.calibrate import voice_map
+from uipad_cli.engine.calibration import Calibration
+from uipad_cli.engine.judging import Judged
+from uipad_cli.metrics.regions import Region, find_regions, height_deviation
+from uipad_cli.records import GOOD, Voice
+
+MILLIMETRES = 1000.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A place that no good part shows.
+
+    peak: in calibrated units (1 = the most that good parts show); area_mm2: None without metric geometry;
+    deviation_mm: mean height less that around it, negative in a dent, None where nothing was measured; voices: what
+    each says of the place, in calibrated units; speaks: the one that it rests on, None where there is but one.
+    """
+
+    region: Region
+    peak: float
+    area_mm2: float | None
+    deviation_mm: float | None
+    voices: dict[Voice, float]
+    speaks: Voice | None
+
+    def document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "box": list(self.region.box),
+            "area_px": self.region.area,
+            "area_mm2": self.area_mm2,
+            "peak": self.peak,
+            "peak_at": list(self.region.peak_at),
+            "height_deviation_mm": self.deviation_mm,
+            "speaks": self.speaks,
+            "voices": dict(self.voices),
+        }
+
+
+def findings(judged: Judged, calibration: Calibration, framing: Framing, *, geometry: bool = True) -> list[Finding]:
+    """Places of a part that no good part shows, the loudest first; at least one where it is not called good.
+
+    geometry: False where the geometry was missing, and heights mean nothing.
+    """
+    loud = calibration.verdict(judged.score) != GOOD
+    regions = find_regions(judged.map, calibration.map_high, loud=loud)
+    if not regions:
+        return []
+    maps = {voice: voice_map(judged, voice, framing) for voice in judged.voices if voice in calibration.voices}
+    everywhere = regions_mask(regions, judged.map.shape)
+    sample, found = judged.sample, []
+    for region in regions:
+        voices = {voice: _excess(map_[region.mask], calibration.voices[voice]) for voice, map_ in maps.items()}
+        deviation = height_deviation(region.mask, sample.height, sample.valid, everywhere) if geometry else None
+        area = None if sample.pitch is None or not geometry else region.area * (sample.pitch * MILLIMETRES) ** 2
+        found.append(
+            Finding(
+                region,
+                calibration.excess(region.peak),
+                area,
+                None if deviation is None else deviation * MILLIMETRES,
+                voices,
+                _speaker(voices),
+            )
+        )
+    return found
+
+
+def regions_mask(regions: Sequence[Region], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Bool [H0,W0]: inside any of the regions."""
+    mask = np.zeros(shape, np.bool_)
+    for region in regions:
+        mask |= region.mask
+    return mask
+
+
+def _excess(values: npt.NDArray[np.float32], ends: tuple[float, float]) -> float:
+    """The loudest place of a region in the units of its voice."""
+    low, high = ends
+    there = values[~np.isnan(values)]
+    return float((there.max() - low) / (high - low)) if there.size else 0.0
+
+
+def _speaker(voices: dict[Voice, float]) -> Voice | None:
+    """The image that shows by itself what no good part shows, the louder one; else the pair, if that can be told."""
+    apart = {voice: value for voice, value in voices.items() if voice != "pair"}
+    if not apart:
+        return None
+    loudest = max(apart, key=lambda voice: apart[voice])
+    return "pair" if "pair" in voices and apart[loudest] < 1 else loudest
