@@ -37,8 +37,14 @@ def test_infer_json_is_one_line_with_every_field_and_files_that_exist(capsys, wo
     verdict = json.loads(out)
     assert code == 0
     assert out.count("\n") == 1
-    assert set(verdict) == {"rgb", "depth", "score", "threshold", "verdict", "map", "heatmap", "seconds"}
-    assert verdict["verdict"] == ("anomalous" if verdict["score"] > verdict["threshold"] else "good")
+    assert set(verdict) == {
+        "rgb", "depth", "score", "p_value", "threshold", "unsure_from", "verdict", "regions", "map", "heatmap",
+        "relief", "mask", "timing",
+    }  # fmt: skip
+    above = [verdict["score"] > verdict[name] for name in ("threshold", "unsure_from")]
+    assert verdict["verdict"] == ("anomalous" if above[0] else "unsure" if above[1] else "good")
+    assert set(verdict["timing"]) == {"read", "score", "write"}
+    assert all(Path(verdict[name]).is_file() for name in ("map", "heatmap", "relief", "mask"))
     scores, about = files.read_map(Path(verdict["map"]))
     assert scores.shape == (112, 112)
     assert about["score"] == verdict["score"]
@@ -117,7 +123,7 @@ def test_the_whole_road_by_command(capsys, world, tmp_path, quick):
     assert (tmp_path / "r" / "eval" / "metrics.json").is_file()
     code, out, _ = call(capsys, "heatmap", tmp_path / "r", tmp_path / "p", "--out", tmp_path / "h")
     assert code == 0
-    assert len(list((tmp_path / "h").rglob("*.png"))) == 18
+    assert len(list((tmp_path / "h").rglob("*.png"))) == 36
     assert call(capsys, "heatmap", tmp_path / "r", tmp_path / "p", "--out", tmp_path / "h", "--prototypes")[0] == 0
     code, out, _ = call(capsys, "eval", tmp_path / "r", tmp_path / "p", "--missing", "rgb", "--json")
     assert code == 0

@@ -8,6 +8,7 @@ from uipad_cli.render import (
     GOOD_SHARE,
     MAGENTA,
     SIDE_BY_SIDE_TITLES,
+    TOP_UNIT,
     Inspection,
     Panel,
     colorize,
@@ -47,8 +48,8 @@ def test_colours_climb_the_scale_with_the_score():
 
 
 def test_the_ends_of_good_parts_have_fixed_places():
-    places = _places(colorize(np.array([[2.0, 5.0, 9.5]]), 2.0, 5.0)[0])
-    assert places == [0, round(255 * GOOD_SHARE), 255]
+    places = _places(colorize(np.array([[2.0, 5.0, 8.0, 9.5]]), 2.0, 5.0)[0])
+    assert places == [0, round(255 * GOOD_SHARE), 255, 255]
 
 
 def test_the_same_score_has_the_same_colour_in_every_image():
@@ -181,8 +182,8 @@ def test_what_was_found_is_drawn_on_both_heat_maps_and_nowhere_else():
 def test_the_legend_has_the_colours_of_the_maps_at_their_units():
     bar = colour_bar(600)
     assert bar.shape[1:] == (600, 3)
-    for unit in (0.0, 0.5, 2.0):
-        x = 10 + round(579 * GOOD_SHARE * unit)
+    for unit in (0.0, 0.5, 1.5):
+        x = 10 + round(579 * unit / TOP_UNIT)
         expected = colorize(np.array([[unit]]), 0, 1)[0, 0].astype(int)
         assert np.abs(bar[12, x + 2].astype(int) - expected).max() <= 6 + 20 * (unit == 0)
 

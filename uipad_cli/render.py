@@ -1,7 +1,8 @@
 """Pictures for people: heat map, overlay, relief, outline, contact sheet. Arrays in, uint8 RGB arrays out.
 
 A heat map has fixed ends per category, (low, high) as good parts cover them: low is drawn dark blue and high at
-40 % of the colours, so that good parts look quiet and the warm colours are left to what good parts never show.
+40 % of the colours, so that good parts look quiet and the warm colours are left to what good parts never show. In units
+of that range, 0 is usual and 1 the most that good parts show; the colours end at 2.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 GOOD_SHARE = 0.4  # where the high end of good parts sits on the colour scale
+TOP_UNIT = 2.0  # where the colours end, in units of what good parts show
 MAGENTA = (255, 0, 200)  # in neither the photographs of parts nor the heat colours
 WHITE = (255, 255, 255)
 
@@ -145,7 +147,7 @@ def colour_bar(width: int) -> Rgb:
     """Legend [H,width,3] of the fixed colours, in calibrated units: 0 usual, 1 the most that good parts show."""
     height, pad = 14, 10
     bar = np.full((height + 2 * pad + _LINE, width, 3), 255, np.uint8)
-    units = np.linspace(0, 1 / GOOD_SHARE, max(2, width - 2 * pad))
+    units = np.linspace(0, TOP_UNIT, max(2, width - 2 * pad))
     bar[pad : pad + height, pad : width - pad] = colorize(np.repeat(units[None], height, axis=0), 0, 1)
     for value, text in (
         (0, "0 usual"),
@@ -190,8 +192,9 @@ def _share_of_scale(map_: NDArray[np.floating], low: float, high: float) -> NDAr
         raise ValueError(f"expected a range low < high, got {low} and {high}")
     if np.isinf(map_).any():
         raise ValueError("the map holds infinite values")
-    share: NDArray[np.float64] = np.clip(GOOD_SHARE * (map_.astype(np.float64) - low) / (high - low), 0, 1)
-    return share
+    units = (map_.astype(np.float64) - low) / (high - low)
+    share: NDArray[np.float64] = np.interp(units, (0, 1, TOP_UNIT), (0, GOOD_SHARE, 1))
+    return np.where(np.isnan(units), np.nan, share)
 
 
 def _hatch(shape: tuple[int, ...]) -> Rgb:

@@ -19,7 +19,8 @@ def test_the_demo_makes_a_page_and_does_nothing_twice(tmp_path, small):
     text = page.read_text()
     assert [result.record.category for result in results] == ["gear", "pegs"]
     assert "cross-modal" in text
-    assert text.count("data:image/jpeg;base64") == 2
+    assert text.count("data:image/jpeg;base64") == 8
+    assert text.count('class="clouds"') == 2
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and "runs" in path.parts}
     again, _ = demo.demo(out, categories=["pegs", "gear"])
     assert {path: path.stat().st_mtime_ns for path in before} == before

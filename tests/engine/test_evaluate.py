@@ -8,6 +8,7 @@ import pytest
 
 from uipad_cli.data import files
 from uipad_cli.engine import evaluate as engine
+from uipad_cli.engine import shown
 from uipad_cli.engine.evaluate import document, evaluate, mean_metrics
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.report.page import COLUMNS
@@ -32,30 +33,51 @@ def test_the_document_holds_every_figure_per_category_and_as_mean(results):
 
 
 def test_scores_and_verdicts_are_written_for_every_part(results):
-    path = results[0].sheet.parent / "scores.csv"
+    path = results[0].sheets["sheet"].parent / "scores.csv"
     lines = list(csv.DictReader(path.open()))
     assert len(lines) == 9
+    calibration = results[0].record.calibration
     for line in lines:
-        above = float(line["score"]) > float(line["threshold"])
-        assert line["verdict"] == ("anomalous" if above else "good")
+        assert line["verdict"] == calibration.verdict(float(line["score"]))
+        assert float(line["p_value"]) == calibration.p_value(float(line["score"]))
     counts = results[0].counts
     assert counts["false_alarms"] == sum(line["verdict"] == "anomalous" and line["defect"] == "good" for line in lines)
+    assert counts["unsure_good"] == sum(line["verdict"] == "unsure" and line["defect"] == "good" for line in lines)
+    assert counts["unsure_defective"] == sum(line["verdict"] == "unsure" and line["defect"] != "good" for line in lines)
     assert counts["missed"] == sum(line["verdict"] == "good" and line["defect"] != "good" for line in lines)
-    assert files.read_rgb(results[0].sheet).shape[0] > 1000
+    assert files.read_rgb(results[0].sheets["sheet"]).shape[0] > 1000
 
 
-def test_the_clearest_and_the_most_mistaken_verdicts_have_sheets_of_their_own(world, tmp_path, monkeypatch):
+def test_the_clearest_the_most_mistaken_and_the_borderline_verdicts_have_sheets(world, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(engine, "EXTREMES", 2)
+    monkeypatch.setattr(shown, "EXTREMES", 2)
     monkeypatch.setattr(engine, "sheet", lambda parts, _: drawn.append(parts) or np.zeros((8, 8, 3), np.uint8))
     (result,) = evaluate(world.run, world.prepared, out=tmp_path)
     threshold = result.record.calibration.threshold
     sides = {part.name: (1 if part.defect != "good" else -1) * (part.score - threshold) for part in result.scores}
     ordered = sorted(sides.values())
-    _, worst, best = [[sides[judged.item.name] for judged, _ in parts] for parts in drawn]
+    _, worst, best, borderline = [[sides[judged.item.name] for judged, _ in parts] for parts in drawn]
     assert worst == ordered[:2]
     assert best == ordered[:-3:-1]
-    assert {path.name for path in result.sheet.parent.iterdir()} == {"sheet.jpg", "worst.jpg", "best.jpg", "scores.csv"}
+    assert borderline == sorted(ordered, key=abs)[:2]
+    names = {"sheet.jpg", "worst.jpg", "best.jpg", "borderline.jpg", "scores.csv"}
+    assert {path.name for path in (tmp_path / "pegs").iterdir()} == names
+    assert {path.name for path in result.sheets.values()} == names - {"scores.csv"}
+
+
+def test_the_page_is_written_where_it_is_asked_for(world, results, tmp_path):
+    assert results[0].charts is None
+    (result,) = evaluate(world.run, world.prepared, out=tmp_path, page=True)
+    assert result.metrics == results[0].metrics
+    assert len(result.charts.clouds) == 4
+    low, high = result.charts.intervals["aupro_30"]
+    assert low <= result.metrics["aupro_30"] <= high
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("data:image/jpeg;base64") == 4
+    assert "red_round (cross-modal)" in text
+    assert len(text) < 20e6
+    for told in ("ROC of the images", "PRO of the pixels", "effective_prototypes", "Settings and versions"):
+        assert told in text
 
 
 def test_raw_and_prepared_data_give_the_same_figures(world, results, tmp_path):

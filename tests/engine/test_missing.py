@@ -13,13 +13,14 @@ from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.samples import load_half, load_sample
 from uipad_cli.engine import checkpoint, infer
 from uipad_cli.engine.evaluate import evaluate
+from uipad_cli.engine.inspector import Settings
 from uipad_cli.engine.train import train
 from uipad_cli.errors import DataError, UsageError
 
 
 def judge(world, given, missing, out, **settings):
     heard = []
-    request = infer.Request(given, None, world.run, out, missing=missing, **settings)
+    request = infer.Request(given, None, Settings(world.run, out, missing=missing, **settings))
     infer.infer(request, tell=heard.append)
     return heard
 
@@ -77,7 +78,7 @@ def test_figures_without_a_modality_have_their_own_folder_and_threshold(world):
 
 
 def test_both_files_and_a_missing_one_are_a_contradiction(world, tmp_path, pair):
-    request = infer.Request(pair["rgb"], pair["depth"], world.run, tmp_path, missing="depth")
+    request = infer.Request(pair["rgb"], pair["depth"], Settings(world.run, tmp_path, missing="depth"))
     with pytest.raises(UsageError, match="both files are given"):
         infer.infer(request, tell=print)
     with pytest.raises(DataError, match="no such file"):
@@ -87,7 +88,7 @@ def test_both_files_and_a_missing_one_are_a_contradiction(world, tmp_path, pair)
 def test_a_run_that_never_did_without_says_so(world, tmp_path, quick, pair):
     settings = [*quick, "options.dropout=0", "options.training.steps=4"]
     train(world.prepared, tmp_path / "run", category="pegs", configuration=config.merge([], settings))
-    request = infer.Request(pair["rgb"], None, tmp_path / "run", tmp_path, missing="depth")
+    request = infer.Request(pair["rgb"], None, Settings(tmp_path / "run", tmp_path, missing="depth"))
     with pytest.raises(UsageError, match="cannot judge without depth") as caught:
         infer.infer(request, tell=print)
     assert "dropout" in caught.value.cure

@@ -14,6 +14,7 @@ from uipad_cli.engine import checkpoint, infer
 from uipad_cli.engine.ablate import ablate, read_rows
 from uipad_cli.engine.evaluate import evaluate
 from uipad_cli.engine.heatmap import Request, heatmap
+from uipad_cli.engine.inspector import Settings
 from uipad_cli.engine.prepare import prepare
 from uipad_cli.engine.selection import chosen_pairs
 from uipad_cli.engine.train import filled, train
@@ -47,7 +48,7 @@ def quick_config(*more):
 
 
 def drawn(data, category, **settings):
-    training, validation, _ = chosen_pairs(data, category, None, checkpoint.RunConfig(**settings))
+    training, validation, *_ = chosen_pairs(data, category, None, checkpoint.RunConfig(**settings))
     return [item.name for item in training.items], [item.name for item in validation.items]
 
 
@@ -103,7 +104,7 @@ def test_one_model_of_all_is_judged_by_category(several, together, tmp_path):
 
 def test_one_model_of_all_infers_what_it_knows(world, several, together, tmp_path):
     heard = []
-    infer.infer(infer.Request(several, None, together, tmp_path), tell=heard.append)
+    infer.infer(infer.Request(several, None, Settings(together, tmp_path)), tell=heard.append)
     listed = [name for entry in read_manifest(several).categories.values() for name in entry.pairs]
     assert len(heard) == len(listed)
     (result,) = evaluate(together, world.prepared, out=tmp_path / "eval")  # holds pegs only

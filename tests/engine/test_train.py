@@ -39,7 +39,7 @@ def test_a_finished_run_explains_itself(world):
     assert record.calibration.threshold > 0
     assert set(record.versions) == {"uipad", "python", "torch", "timm", "numpy"}
     assert {path.name for path in world.run.iterdir() if path.is_file()} == {
-        "checkpoint.json", "method.safetensors", "backbone.safetensors", "log.jsonl",
+        "checkpoint.json", "method.safetensors", "backbone.safetensors", "calibration.safetensors", "log.jsonl",
     }  # fmt: skip
     log = [json.loads(line) for line in (world.run / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == list(range(1, 13))
@@ -171,19 +171,6 @@ def test_a_collapsed_run_leaves_a_folder_that_can_be_used_again(world, tmp_path,
     assert not (tmp_path / "run" / RUN_FILE).exists()
     assert (tmp_path / "run" / "log.jsonl").exists()
     run(world, tmp_path / "run", quick)
-
-
-def test_without_validation_the_threshold_comes_from_training_and_says_so(world, tmp_path, quick):
-    manifest = json.loads((world.prepared / "manifest.json").read_text())
-    pairs = manifest["categories"]["pegs"]["pairs"]
-    manifest["categories"]["pegs"]["pairs"] = {name: pair for name, pair in pairs.items() if name.startswith("train/")}
-    other = tmp_path / "prepared"
-    other.mkdir()
-    (other / "pegs").symlink_to(world.prepared / "pegs")
-    (other / "manifest.json").write_text(json.dumps(manifest))
-    summary = train(other, tmp_path / "run", category="pegs", configuration=config.merge([], quick))
-    assert summary.record.calibration.source == "training (no validation split)"
-    assert summary.record.calibration.samples == 6
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """One contract for every registered method, on small pictures with a planted defect."""
 
 import importlib
+from typing import get_args
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from uipad_cli.core.backbone import build_encoder
 from uipad_cli.core.compute import Compute
 from uipad_cli.methods import METHODS
-from uipad_cli.records import Batch, silent
+from uipad_cli.records import Batch, Voice, silent
 
 SIZE = 112
 QUICK = {
@@ -77,6 +78,18 @@ def test_a_pair_scores_the_same_alone_and_in_company(fitted):
         alone = fitted[1].score(Batch(pair.rgb[one], pair.geometry[one], pair.valid[one]))
         assert torch.equal(alone.map[0], together.map[place])
         assert torch.equal(alone.image[0], together.image[place])
+
+
+def test_voices_are_maps_of_the_tokens_and_do_not_depend_on_company(fitted):
+    method, pair = fitted[1], batch([4, 5])
+    voices = method.score(pair).voices
+    one = Batch(pair.rgb[1:], pair.geometry[1:], pair.valid[1:])
+    assert set(voices) <= set(get_args(Voice))
+    assert len(voices) != 1  # a lone voice tells nothing
+    for voice, said in voices.items():
+        assert said.shape == (2, *method.encoder.grid)
+        assert torch.isfinite(said).all()
+        assert torch.equal(method.score(one).voices[voice][0], said[1])
 
 
 def test_scoring_twice_gives_the_same(fitted):

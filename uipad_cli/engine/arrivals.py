@@ -8,11 +8,11 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from uipad_cli.data import choose_category, dataset_name
+from uipad_cli.data import dataset_name
 from uipad_cli.data.folder import pair, so_far
 from uipad_cli.data.layout import GEOMETRIES, IMAGES, entries
 from uipad_cli.engine.checkpoint import Checkpoint
-from uipad_cli.engine.judging import check_preparation, items_in
+from uipad_cli.engine.judging import check_preparation, items_in, known_categories
 from uipad_cli.errors import DataError
 from uipad_cli.records import Item, Missing
 
@@ -94,10 +94,7 @@ class Incoming:
             yield from ((item.rgb, item.geometry, item) for item in items_in(self.record, self.folder))
             return
         places = so_far(self.folder)
-        names = sorted({place.category for place in places})
-        if len(names) > 1:  # as `items_in` chooses
-            known = [name for name in names if name in self.record.learned]
-            names = known or [choose_category(names, self.record.category)]
+        names = known_categories(self.record, sorted({place.category for place in places}))
         for place in places:
             if place.category in names:
                 self.waiting += place.partners.waiting

@@ -32,6 +32,14 @@ SETTINGS: dict[str, Callable[[Checkpoint], str]] = {
     "steps": lambda record: f"{record.training.get('steps', 0):.0f}",
     "precision of the threshold": lambda record: record.calibration.precision,
 }
+COUNTS = {  # key of a count → what it is called on the page
+    "false_alarms": "good, called anomalous",
+    "missed": "defective, called good",
+    "unsure_good": "good, unsure",
+    "unsure_defective": "defective, unsure",
+    "regions": "defect regions",
+    "regions_unseen": "of them never looked at",
+}
 
 
 def write_page(path: Path, results: Sequence[CategoryResult], *, title: str, notes: Sequence[str] = ()) -> None:
@@ -61,7 +69,7 @@ def _section(result: CategoryResult, points: int) -> Section:
         category=result.record.category,
         metrics=result.metrics,
         defects=[_row(result, kind) for kind in result.by_defect],
-        counts=result.counts,
+        counts={COUNTS.get(name, name): count for name, count in result.counts.items()},
         gauges=result.record.gauges,
         scored=Scored(
             good=[part.score for part in result.scores if part.defect == GOOD],
@@ -82,8 +90,9 @@ def _section(result: CategoryResult, points: int) -> Section:
 
 def _row(result: CategoryResult, kind: str) -> DefectRow:
     said = [result.record.calibration.verdict(part.score) for part in result.scores if part.defect == kind]
+    built_in = result.record.category in (*scenes.CATEGORIES, *scenes.HELD_BACK) and kind in scenes.DEFECT_KINDS
     return DefectRow(
-        name=f"{kind} ({scenes.DEFECT_KINDS[kind]})" if kind in scenes.DEFECT_KINDS else kind,
+        name=f"{kind} ({scenes.DEFECT_KINDS[kind]})" if built_in else kind,
         parts=len(said),
         missed=said.count(GOOD),
         unsure=said.count(UNSURE),

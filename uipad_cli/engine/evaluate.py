@@ -92,7 +92,7 @@ def evaluate(  # noqa: PLR0913 - each is an option of the command line
     if page:
         from uipad_cli.engine.eval_page import REPORT, write_page  # it knows what is measured here
 
-        write_page(out / REPORT, results, title=f"uipad eval: {data.name}")
+        write_page(out / REPORT, results, title=f"uipad eval: {data.resolve().name}")
         report(Progress("note", 0, 0, note=f"open {out / REPORT}"))
     return results
 

@@ -133,17 +133,21 @@ def pairs_of(record: Checkpoint, items: Sequence[Item], missing: Missing | None 
     )
 
 
+def known_categories(record: Checkpoint, names: Sequence[str]) -> list[str]:
+    """Those of several categories that the run knows; a lone one, whatever its name. Raises DataError for none."""
+    if len(names) < 2:
+        return list(names)
+    return [name for name in names if name in record.learned] or [choose_category(names, record.category)]
+
+
 def items_in(record: Checkpoint, folder: Path) -> list[Item]:
     """The pairs of a folder, whatever their labels, of categories that the run knows.
 
     A lone category may have any name. Raises DataError.
     """
     dataset = open_dataset(folder)
-    categories = dataset.categories(folder)
-    if len(categories) > 1:
-        known = [name for name in categories if name in record.learned]
-        categories = known or [choose_category(categories, record.category)]
-    found = [item for name in categories for split in SPLITS for item in dataset.scan(folder, name, split)]
+    names = known_categories(record, dataset.categories(folder))
+    found = [item for name in names for split in SPLITS for item in dataset.scan(folder, name, split)]
     if not found:
         raise DataError(f"{folder}: no pairs found", "a folder of pairs holds rgb/ beside xyz/ or depth/")
     return found

@@ -83,7 +83,7 @@ def _lock(path: Path, file: BinaryIO, say: Callable[[str], None]) -> None:
 
 
 def _mend(file: BinaryIO) -> int:
-    """Remove what follows the last whole line; how many bytes that were."""
+    """Remove what follows the last whole line; how many bytes that were. Raises ResourceError for another file."""
     size = end = file.seek(0, os.SEEK_END)
     while end > 0:
         start = max(0, end - _CHUNK)
@@ -93,6 +93,9 @@ def _mend(file: BinaryIO) -> int:
             end = start + place + 1
             break
         end = start
+    file.seek(0)
+    if not end and file.read(1) not in (b"", b"{"):  # not ours: nothing of it is removed
+        raise ResourceError(f"{file.name}: not a log of verdicts", "give this run a folder of its own: --out")
     if end < size:
         file.truncate(end)
         os.fsync(file.fileno())
