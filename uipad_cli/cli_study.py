@@ -1,4 +1,4 @@
-"""Commands of those who study methods: options and help, as in cli.py, which takes them up."""
+"""Commands of those who study methods, runs and lines: options and help, as in cli.py, which takes them up."""
 
 from __future__ import annotations
 
@@ -104,4 +104,29 @@ def compare(
         console.data(comparison.document())
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (compare, pretrain, backbones, ablate)
+def drift(
+    run: Annotated[Path, typer.Argument(help="A finished run.")],
+    folder: Annotated[Path, typer.Argument(help="Incoming pairs, or a data set with a test split.")],
+    alpha: Annotated[float, typer.Option(min=0.002, max=1, help="Chance of a false alarm on a steady line.")] = 0.01,
+    category: Annotated[str | None, typer.Option(help="What the parts are, for a run of all.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page; default RUN/drift.")] = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 11 unless the line is steady.")] = False,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
+    json: opt.Json = False,
+) -> None:
+    """Has the line changed, or the parts? Compares incoming pairs with the good ones of the calibration; a page."""
+    from uipad_cli.engine import drift as engine
+
+    with console.progress() as report:
+        found = engine.drift(
+            run, folder, alpha=alpha, category=category, device=device, precision=precision, out=out, report=report
+        )  # fmt: skip
+    console.table(f"{folder}", *found.rows())
+    console.notes(found.sentences())
+    if json:
+        console.data(found.document())
+    raise typer.Exit(found.exit_code() if exit_code else 0)
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (drift, compare, pretrain, backbones, ablate)

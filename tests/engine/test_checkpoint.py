@@ -56,7 +56,7 @@ def test_a_missing_file_is_named(copy, name):
 
 def test_another_version_says_who_wrote_it(copy):
     change(copy, lambda content: content.update(version=7, versions={"uipad": "9.1"}))
-    with pytest.raises(WeightsError, match=r"version 7, written by uipad 9\.1.*reads version 2"):
+    with pytest.raises(WeightsError, match=r"version 7, written by uipad 9\.1.*reads version 3"):
         checkpoint.load_run(copy, CPU)
 
 
@@ -71,7 +71,7 @@ def test_another_version_says_who_wrote_it(copy):
         (lambda content: content["config"]["options"].update(prototypes=5), "queries"),
         (lambda content: content.update(extra=1), "extra"),
         (lambda content: content["config"].update(backbone="vit_base_patch14_dinov2.nonsense"), "nonsense"),
-        (lambda content: content.update(version=3, versions=[1]), "unknown"),
+        (lambda content: content.update(version=4, versions=[1]), "unknown"),
     ],
 )
 def test_a_record_that_does_not_fit_is_refused(copy, edit, told):

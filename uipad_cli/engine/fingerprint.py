@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from uipad_cli.core.backbone import Encoder, group_means
+from uipad_cli.core.backbone import group_means
 from uipad_cli.data.pairs import Pairs
 from uipad_cli.data.plane import border
 from uipad_cli.engine.checkpoint import CALIBRATION_FILE, Checkpoint, load_checked, save_tensors
@@ -77,20 +76,13 @@ def floors(record: Checkpoint) -> dict[str, float]:
 class Fingerprint:
     """One part: figures under the names of `FIGURES`, features [F] in units of their spread over the part, its score.
 
-    features: mean over all places of the backbone's tokens, empty for a method without a backbone.
+    features: mean over all places of the backbone's tokens.
     """
 
     category: str
     score: float
     named: Mapping[str, float]
     features: Floats
-
-
-@runtime_checkable
-class _Sees(Protocol):
-    """A method with a frozen backbone."""
-
-    encoder: Encoder
 
 
 def fingerprint(method: Method, pairs: Pairs, judged: Judged) -> Fingerprint:
@@ -148,8 +140,6 @@ def _centre(sample: Sample) -> tuple[float, float]:
 @torch.no_grad()
 def _features(method: Method, pairs: Pairs, sample: Sample) -> Floats:
     """[F]: of each modality and group of layers the mean token [D] over all places, by how much places differ."""
-    if not isinstance(method, _Sees):
-        return np.zeros(0, np.float32)
     batch = pairs.batch([sample])
     with method.compute.autocast():
         images = torch.cat((batch.rgb, batch.geometry)).to(method.compute.device)

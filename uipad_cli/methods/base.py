@@ -36,6 +36,7 @@ class Method(Protocol):
 
     Options: ClassVar[type[BaseModel]]
     trains: ClassVar[bool]
+    encoder: Encoder
     compute: Compute
 
     def __init__(self, encoder: Encoder, options: BaseModel, compute: Compute, seed: int) -> None: ...
