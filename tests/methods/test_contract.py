@@ -5,34 +5,18 @@ from typing import get_args
 
 import pytest
 import torch
+from textures import SIZE, batch
 
 from uipad_cli.core.backbone import build_encoder
 from uipad_cli.core.compute import Compute
 from uipad_cli.methods import METHODS
 from uipad_cli.records import Batch, Voice, silent
 
-SIZE = 112
 QUICK = {
     "uipad": {"blocks": 2, "training": {"steps": 40, "batch": 4, "warmup_steps": 5}, "blur": 2.0},
     "patchcore": {"sample": 500},
     "inp_former": {"blocks": 2, "training": {"epochs": 40, "batch": 4, "warmup_steps": 5}, "blur": 2.0},
 }
-
-
-def texture(seed):
-    generator = torch.Generator().manual_seed(seed)
-    rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
-    waves = 0.5 + 0.2 * torch.sin(rows / 4) + 0.2 * torch.cos(columns / 5)
-    return (waves + 0.02 * torch.randn(3, SIZE, SIZE, generator=generator)).clamp(0, 1)
-
-
-def batch(seeds, *, planted=False):
-    rgb = torch.stack([texture(seed) for seed in seeds])
-    geometry = torch.stack([texture(seed + 100).mean(0, keepdim=True).expand(3, -1, -1) for seed in seeds]).clone()
-    if planted:
-        for image in (rgb, geometry):
-            image[:, :, 70:98, 14:42] = (torch.arange(28) % 2).float()
-    return Batch(rgb, geometry, torch.ones(len(seeds), SIZE, SIZE, dtype=torch.bool))
 
 
 GOOD = [batch([0, 1]), batch([2, 3])]
