@@ -4,6 +4,7 @@ import browser
 import numpy as np
 import pytest
 
+from uipad_cli.engine.evaluate import evaluate
 from uipad_cli.report.cloud import Cloud, document, script_hash, viewer_script
 from uipad_cli.report.page import template
 
@@ -161,17 +162,17 @@ def test_both_clouds_are_drawn_in_time(tab):
 
 
 def test_buttons_change_what_is_drawn(tab):
-    photo = _settled(tab)
-    heat = _press(tab, "heat map")
+    heat = _settled(tab)
+    photo = _press(tab, "photo")
     assert heat[0] != photo[0]
     assert heat[1] == photo[1]  # other colours, the same places
-    assert _press(tab, "photo") == photo
-    assert _press(tab, "10x") != photo
-    assert _press(tab, "1x") == photo
-    assert _press(tab, "part 1") != photo
+    assert _press(tab, "heat map") == heat
+    assert _press(tab, "10x") != heat
+    assert _press(tab, "1x") == heat
+    assert _press(tab, "part 1") != heat
     assert tab.evaluate("drawn(0)") == "30000"
     pressed = "[...figure(0).querySelectorAll('[aria-pressed=true]')].map(one => one.textContent)"
-    assert tab.evaluate(pressed) == ["part 1", "photo", "1x"]
+    assert tab.evaluate(pressed) == ["part 1", "heat map", "1x"]
 
 
 def test_mouse_wheel_and_keys_move_the_view(tab):
@@ -189,10 +190,10 @@ def test_mouse_wheel_and_keys_move_the_view(tab):
 
 
 def test_a_button_works_from_the_keyboard(tab):
-    photo = _settled(tab)
-    tab.evaluate("button(0, 'heat map').focus()")
+    heat = _settled(tab)
+    tab.evaluate("button(0, 'photo').focus()")
     tab.key("Enter")
-    assert _settled(tab)[0] != photo[0]
+    assert _settled(tab)[0] != heat[0]
 
 
 def test_the_score_stands_under_the_pointer(tab):
@@ -218,7 +219,7 @@ def test_a_page_of_more_figures_than_browsers_keep_contexts(chromium, tmp_path):
         tab.evaluate(f"figure({at}).scrollIntoView()")
         tab.wait(f"drawn({at})")
     assert min(tab.evaluate("[...Array(20).keys()].map(at => pixels(at)[1])")) > 0.2
-    tab.evaluate("figure(0).scrollIntoView(); button(0, 'heat map').click()")
+    tab.evaluate("figure(0).scrollIntoView(); button(0, 'photo').click()")
     assert _settled(tab)[1] > 0.2
     assert tab.complaints == []
     tab.close()
@@ -242,3 +243,18 @@ def test_without_webgl_a_sentence_stands_there(page):
         assert tab.evaluate("document.querySelectorAll('button').length") == 0
         assert tab.complaints == []
         assert tab.fetched == [page.as_uri()]
+
+
+def test_the_page_of_an_evaluation_opens_whole(chromium, world, tmp_path):
+    """What `eval --report` writes: nothing is asked for outside, nothing is complained of, its parts are drawn."""
+    evaluate(world.run, world.prepared, out=tmp_path, page=True)
+    tab = chromium.open(tmp_path / "report.html", width=1100, height=900)
+    assert tab.seconds < 10
+    assert tab.complaints == []
+    assert len(tab.fetched) == 1
+    tab.evaluate("document.querySelector('figure.cloud').scrollIntoView()")
+    tab.wait("document.querySelector('figure.cloud').dataset.drawn")
+    assert tab.evaluate("document.querySelectorAll('.cloud [aria-label=Part] button').length") == 4
+    assert tab.evaluate("document.querySelectorAll('svg').length") == 3  # scores, ROC, PRO
+    assert tab.complaints == []
+    tab.close()

@@ -90,7 +90,7 @@ class View {
     this.camera = new PerspectiveCamera(FIELD);
     this.camera.up.set(0, 0, 1);
     this.camera.position.copy(FROM);
-    const uniforms = { hot: { value: 0 }, size: { value: 1 } };
+    const uniforms = { hot: { value: 1 }, size: { value: 1 } };
     this.material = new ShaderMaterial({ vertexShader: VERTEX, fragmentShader: FRAGMENT, uniforms });
     this.height = 1;
     this.last = 0;
@@ -129,8 +129,8 @@ class View {
     const captions = this.parts.map((part) => part.caption);
     if (captions.length > 1) bar.append(choice("Part", captions, (index) => this.choose(index)));
     bar.append(
-      choice("Colours", ["photo", "heat map"], (index) => {
-        this.material.uniforms.hot.value = index;
+      choice("Colours", ["heat map", "photo"], (index) => {
+        this.material.uniforms.hot.value = 1 - index;
         this.stage.request(this);
       }),
       Object.assign(document.createElement("span"), { textContent: "height" }),
