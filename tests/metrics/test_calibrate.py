@@ -173,3 +173,25 @@ def test_range_of_flat_maps_has_a_width(value):
 def test_range_refuses(maps, message):
     with pytest.raises(ValueError, match=message):
         map_range(maps)
+
+
+@pytest.mark.slow
+def test_the_table_of_rates_in_docs_verdicts(capsys):
+    """Rates measured over 20,000 draws of good parts and the next one; docs/verdicts.md shows them."""
+    trials, rows = 20_000, []
+    for parts, rate in ((8, None), (8, 0.01), (19, 0.05), (99, 0.01), (300, 0.01)):
+        cells = []
+        for draw in DRAWS.values():
+            scores = draw(np.random.default_rng(parts), (trials, parts + 1))
+            found = [bounds_from_good(row[:-1], rate) for row in scores]
+            shares = [
+                100 * np.mean([row[-1] > getattr(one, edge) for row, one in zip(scores, found, strict=True)])
+                for edge in ("threshold", "unsure_from")
+            ]
+            cells.append(f"{shares[0]:.1f} / {shares[1]:.1f}")
+            assert shares[1] / 100 <= found[0].unsure_rate + 0.01
+            assert not found[0].promised or shares[0] / 100 <= found[0].rate + 0.01
+        told = f"{100 * found[0].rate:.1f} / {100 * found[0].unsure_rate:.1f}"
+        rows.append(f"| {parts} | {told}{'' if found[0].promised else ' (not promised)'} | {' | '.join(cells)} |")
+    with capsys.disabled():
+        print("", *rows, sep="\n")
