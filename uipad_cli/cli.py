@@ -126,7 +126,7 @@ def train(
         summary = engine.train(
             data, out, category=category, configuration=merged, weights=weights, resume=resume, report=report
         )  # fmt: skip
-    console.note(summary.sentence())
+    console.notes(summary.sentences())
     if json:
         console.data(summary.document())
 

@@ -1,4 +1,5 @@
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -194,4 +195,4 @@ def test_the_table_of_rates_in_docs_verdicts(capsys):
         told = f"{100 * found[0].rate:.1f} / {100 * found[0].unsure_rate:.1f}"
         rows.append(f"| {parts} | {told}{'' if found[0].promised else ' (not promised)'} | {' | '.join(cells)} |")
     with capsys.disabled():
-        print("", *rows, sep="\n")
+        sys.stdout.write("\n" + "\n".join(rows) + "\n")

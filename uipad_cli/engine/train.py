@@ -53,13 +53,11 @@ class TrainSummary:
     record: Checkpoint
     seconds: float
 
-    def sentence(self) -> str:
-        """For people."""
-        record, calibration = self.record, self.record.calibration
-        return (
-            f"{self.folder}: {record.category}, {record.training['pairs']:.0f} pairs, "
-            f"{record.training.get('steps', 0):.0f} steps, {self.seconds:.0f} s; {'; '.join(calibration.sentences())}"
-        )
+    def sentences(self) -> list[str]:
+        """For people: what was learned, and what its verdicts promise."""
+        record, training = self.record, self.record.training
+        told = f"{training['pairs']:.0f} pairs, {training.get('steps', 0):.0f} steps, {self.seconds:.0f} s"
+        return [f"{self.folder}: {record.category}, {told}", *record.calibration.sentences()]
 
     def document(self) -> dict[str, object]:
         """The JSON of `train`."""
