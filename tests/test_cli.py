@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from program import call
 
 from uipad_cli.cli import main
 from uipad_cli.data import files, scenes
@@ -21,15 +22,6 @@ def pair(world):
     """A good test pair: colour and organised points."""
     folder = world.raw / "pegs" / "test" / "good"
     return folder / "rgb" / "000.png", folder / "xyz" / "000.tiff"
-
-
-def call(capsys, *arguments):
-    """Exit code, stdout, stderr."""
-    capsys.readouterr()
-    code = main([str(argument) for argument in arguments])
-    told = capsys.readouterr()
-    assert "Traceback" not in told.err
-    return code, told.out, told.err
 
 
 def test_infer_json_is_one_line_with_every_field_and_files_that_exist(capsys, world, pair, tmp_path):

@@ -3,9 +3,9 @@ import shutil
 
 import numpy as np
 import pytest
+from program import call
 
 from uipad_cli import config
-from uipad_cli.cli import main
 from uipad_cli.engine.calibrate import Request, calibrate
 from uipad_cli.engine.checkpoint import read_record
 from uipad_cli.engine.train import train
@@ -16,14 +16,6 @@ from uipad_cli.metrics.calibrate import bounds_from_good
 @pytest.fixture
 def run(world, tmp_path):
     return shutil.copytree(world.run, tmp_path / "run")
-
-
-def call(capsys, *arguments):
-    capsys.readouterr()
-    code = main([str(argument) for argument in arguments])
-    told = capsys.readouterr()
-    assert "Traceback" not in told.err
-    return code, told.out, told.err
 
 
 def test_train_keeps_the_scores_and_draws_its_bounds_from_them(world):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from program import call
 
-from uipad_cli.cli import main
 from uipad_cli.data import files
 from uipad_cli.data.framing import Framing
 from uipad_cli.data.scans import read_file
@@ -91,14 +91,6 @@ def test_a_good_part_stays_quiet_and_a_loud_one_always_shows_something():
     (found,) = findings(replace(quiet, score=2.5), calibration(), FRAMING)
     assert found.peak == pytest.approx(0.9)
     assert found_mask(replace(quiet, score=2.5), calibration()).any()
-
-
-def call(capsys, *arguments):
-    capsys.readouterr()
-    code = main([str(argument) for argument in arguments])
-    told = capsys.readouterr()
-    assert "Traceback" not in told.err
-    return code, told.out, told.err
 
 
 @pytest.fixture

@@ -32,3 +32,17 @@ class Page(HTMLParser):
 
     def all(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
+
+
+def check_still(html, policy):
+    """A page that its policy keeps still: nothing is fetched, and nothing runs."""
+    page = Page(html)
+    policies = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == [policy]
+    assert page.all("script") == []
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            assert attributes.get(name, "#").startswith(("#", "data:")), (tag, attributes)
+        assert not [name for name in attributes if name.startswith("on")]
+    for forbidden in ("http:", "https:", "url(", "@import"):
+        assert forbidden not in html
