@@ -99,6 +99,15 @@ def test_a_bad_pair_does_not_stop_a_folder(capsys, world, tmp_path):
     assert "001.tiff" in err
 
 
+def test_a_prepared_pair_without_any_measured_pixel_costs_itself(capsys, world, tmp_path):
+    data = shutil.copytree(world.prepared, tmp_path / "p")
+    files.write_png(data / "pegs" / "test" / "good" / "valid" / "001.png", np.zeros((112, 112), np.uint8))
+    code, out, err = call(capsys, "infer", data, "--model", world.run, "--out", tmp_path / "o", "--json")
+    assert code == 6
+    assert len(out.splitlines()) == 17
+    assert "not one pixel was measured" in err.replace("\n", " ")
+
+
 def test_the_whole_road_by_command(capsys, world, tmp_path, quick):
     settings = [part for setting in quick for part in ("--set", setting)]
     code, out, _ = call(capsys, "prepare", world.raw, tmp_path / "p", "--workers", "1", "--json")

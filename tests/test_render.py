@@ -182,6 +182,8 @@ def test_what_was_found_is_drawn_on_both_heat_maps_and_nowhere_else():
 def test_the_legend_has_the_colours_of_the_maps_at_their_units():
     bar = colour_bar(600)
     assert bar.shape[1:] == (600, 3)
+    ticks = np.flatnonzero((bar[27] < 60).all(axis=1))  # right below the colours
+    assert ticks.tolist() == [10, 10 + round(579 / TOP_UNIT), 589]
     for unit in (0.0, 0.5, 1.5):
         x = 10 + round(579 * unit / TOP_UNIT)
         expected = colorize(np.array([[unit]]), 0, 1)[0, 0].astype(int)

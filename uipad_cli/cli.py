@@ -177,9 +177,10 @@ def evaluate(
 ) -> None:
     """Measure a run on the test split: figures per defect type, contact sheets, a page; or a gate: exit code 11."""
     from uipad_cli.engine import evaluate as engine
-    from uipad_cli.engine.gate import Demands
 
-    demands = Demands.of(least or [], baseline, tolerance)
+    demands = engine.demanded(
+        run, data, out, missing, least=least or [], baseline=baseline, tolerance=tolerance
+    )  # fmt: skip
     with console.progress() as report:
         results = engine.evaluate(
             run, data, out=out, device=device, precision=precision, missing=missing, page=page, report=report
@@ -246,7 +247,7 @@ def heatmap(
     with console.progress() as report:
         request = engine.Request(run_or_map, data, out, rgb, device, precision, prototypes)
         written = engine.heatmap(request, report=report)
-    console.note(f"{len(written)} pictures in {out}")
+    console.note(f"pictures in {out}: {len(written)}")
 
 
 @app.command()

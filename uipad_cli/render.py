@@ -2,7 +2,7 @@
 
 A heat map has fixed ends per category, (low, high) as good parts cover them: low is drawn dark blue and high at
 40 % of the colours, so that good parts look quiet and the warm colours are left to what good parts never show. In units
-of that range, 0 is usual and 1 the most that good parts show; the colours end at 2.
+of that range, 0 is usual and 1 the upper end of good parts; the colours end at 2.
 """
 
 from __future__ import annotations
@@ -144,18 +144,14 @@ def side_by_side(part: Inspection, caption: str, verdict: str = "", *, low: floa
 
 
 def colour_bar(width: int) -> Rgb:
-    """Legend [H,width,3] of the fixed colours, in calibrated units: 0 usual, 1 the most that good parts show."""
+    """Legend [H,width,3] of the fixed colours, in calibrated units: 0 usual on good parts, 1 their upper end."""
     height, pad = 14, 10
     bar = np.full((height + 2 * pad + _LINE, width, 3), 255, np.uint8)
     units = np.linspace(0, TOP_UNIT, max(2, width - 2 * pad))
     bar[pad : pad + height, pad : width - pad] = colorize(np.repeat(units[None], height, axis=0), 0, 1)
-    for value, text in (
-        (0, "0 usual"),
-        (1, "1 the most that good parts show"),
-        (1 / GOOD_SHARE, f"{1 / GOOD_SHARE:g}"),
-    ):
-        x = pad + round((width - 2 * pad - 1) * GOOD_SHARE * value)
-        cv2.line(bar, (x, pad), (x, pad + height + 3), _INK, 1)
+    for value, text in ((0, "0 usual"), (1, "1 upper end of good parts"), (TOP_UNIT, f"{TOP_UNIT:g}")):
+        x = pad + round((width - 2 * pad - 1) * value / TOP_UNIT)
+        cv2.line(bar, (x, pad + height), (x, pad + height + 4), _INK, 1)
         _write(bar, text, (min(x, width - 4 * pad), pad + height + 18), width, _SOFT_INK)
     return bar
 

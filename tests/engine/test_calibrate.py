@@ -98,9 +98,10 @@ def test_labelled_parts_give_the_threshold_of_least_loss(capsys, world, run, arg
         (["--f1", "--cost-miss", "2"], "different ways"),
         (["--f1"], "needs labelled parts"),
         (["--threshold", "nan"], "finite"),
-        (["--fpr", "0"], "rates"),
-        (["--fpr", "2"], "rates"),
-        (["--fpr", "0.3", "--unsure", "0.1"], "rates"),
+        (["--fpr", "0"], "must lie above 0"),
+        (["--fpr", "2"], "below 1"),
+        (["--fpr", "0.3", "--unsure", "0.1"], "not above the chance"),
+        (["--unsure", "1.5"], "1 at most"),
     ],
 )
 def test_what_excludes_each_other_is_refused_and_leaves_the_run_alone(capsys, run, arguments, told):
@@ -155,7 +156,13 @@ def test_so_few_parts_that_none_can_be_spared_say_so(world, tmp_path, quick):
     (data / "manifest.json").write_text(json.dumps(manifest))
     record = train(data, tmp_path / "run", category="pegs", configuration=config.merge([], quick)).record
     assert (record.training["pairs"], len(record.calibration.scores)) == (3, 3)
-    assert "nothing is promised" in record.calibration.source
+    kept = record.calibration
+    assert (kept.learned_from, kept.promised, kept.rate_bound) == (True, False, None)
+    told = " ".join(kept.sentences())
+    assert "nothing is promised" in told
+    assert "with a chance of at most" not in told
+    assert "were learned from" in told
+    assert not kept.bounded(0.3, 0.6).promised
 
 
 def test_every_verdict_has_a_p_value_of_the_kept_scores(world):
@@ -164,3 +171,38 @@ def test_every_verdict_has_a_p_value_of_the_kept_scores(world):
     assert kept.p_value(kept.scores[0] - 1) == 1
     assert [kept.excess(value) for value in (kept.map_low, kept.map_high)] == [0, 1]
     assert np.isfinite(kept.excess(-5.0))
+
+
+def test_the_mixture_of_several_categories_is_told(world, tmp_path, capsys):
+    kept = read_record(world.run).calibration
+    assert "over all categories together" not in " ".join(kept.sentences())
+    assert "over all categories together" in " ".join(kept.model_copy(update={"mixture": True}).sentences())
+
+
+def test_several_runs_are_all_calibrated_or_none(world, tmp_path, capsys):
+    for name in ("a", "b"):
+        shutil.copytree(world.run, tmp_path / "runs" / name)
+    record = json.loads((tmp_path / "runs" / "b" / "checkpoint.json").read_text())
+    record["calibration"]["scores"] = record["calibration"]["scores"][:1]  # too few for an assumption
+    (tmp_path / "runs" / "b" / "checkpoint.json").write_text(json.dumps(record))
+    before = (tmp_path / "runs" / "a" / "checkpoint.json").read_bytes()
+    assert call(capsys, "calibrate", tmp_path / "runs", "--fpr", 0.01)[0] == 2
+    assert (tmp_path / "runs" / "a" / "checkpoint.json").read_bytes() == before
+    assert call(capsys, "calibrate", tmp_path / "runs", "--fpr", 0.6)[0] == 0
+    assert read_record(tmp_path / "runs" / "b").calibration.rate == 0.6
+
+
+def test_what_a_threshold_of_ones_own_does_not_change_is_told(capsys, run):
+    before = read_record(run).missing
+    assert "miss a file are as before" in call(capsys, "calibrate", run, "--threshold", 1.5)[2].replace("\n", " ")
+    assert read_record(run).missing == before
+
+
+def test_a_threshold_of_nothing_still_draws_its_sheets(capsys, world, run, tmp_path):
+    call(capsys, "calibrate", run, "--threshold", 0)
+    assert call(capsys, "eval", run, world.prepared, "--out", tmp_path / "e", "--report")[0] == 0
+
+
+def test_labelled_scores_keep_their_precision(world, run):
+    (done,) = calibrate(Request(run, world.prepared, f1=True, precision="bf16"))
+    assert done.calibration.precision == "bf16"

@@ -48,8 +48,8 @@ def quick_config(*more):
 
 
 def drawn(data, category, **settings):
-    training, validation, *_ = chosen_pairs(data, category, None, checkpoint.RunConfig(**settings))
-    return [item.name for item in training.items], [item.name for item in validation.items]
+    chosen = chosen_pairs(data, category, None, checkpoint.RunConfig(**settings))
+    return [item.name for item in chosen.training.items], [item.name for item in chosen.kept.items]
 
 
 def test_so_many_pairs_are_drawn_by_the_seed(world, several):

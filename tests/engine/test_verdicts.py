@@ -13,7 +13,7 @@ from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.checkpoint import read_record
 from uipad_cli.engine.judging import Judged
 from uipad_cli.engine.pictures import found_mask
-from uipad_cli.engine.verdicts import findings
+from uipad_cli.engine.verdicts import findings, regions_of
 from uipad_cli.records import Item, Sample
 
 SIZE = 56
@@ -46,23 +46,28 @@ def judged(score=3.0, peak=4.0, voices=None, pitch=0.0005):
     return Judged(item, sample, map_, score, 0.1, 0.05, spoken)
 
 
+def found_in(part, known=None, **options):
+    known = known or calibration()
+    return findings(part, regions_of(part, known), known, FRAMING, **options)
+
+
 def test_a_finding_says_where_how_large_how_high_and_how_deep():
-    (found,) = findings(judged(), calibration(), FRAMING)
+    (found,) = found_in(judged())
     told = found.document()
     assert told["box"] == [28, 14, 14, 14]
     assert told["area_px"] == 196
     assert told["area_mm2"] == pytest.approx(196 * 0.25)
     assert told["peak"] == pytest.approx(3.0)  # (4 - 1) / (2 - 1)
-    assert told["height_deviation_mm"] == pytest.approx(-2.0)
+    assert told["height_above_surroundings_mm"] == pytest.approx(-2.0)
     assert told["speaks"] is None
     json.dumps(told, allow_nan=False)
 
 
 def test_without_metric_geometry_nothing_is_said_in_millimetres():
-    (found,) = findings(judged(pitch=None), calibration(), FRAMING)
-    assert (found.area_mm2, found.deviation_mm) == (None, pytest.approx(-2.0))
-    (found,) = findings(judged(), calibration(), FRAMING, geometry=False)
-    assert (found.area_mm2, found.deviation_mm) == (None, None)
+    (found,) = found_in(judged(pitch=None))
+    assert (found.area_mm2, found.above_mm) == (None, pytest.approx(-2.0))
+    (found,) = found_in(judged(), geometry=False)
+    assert (found.area_mm2, found.above_mm) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -73,11 +78,12 @@ def test_without_metric_geometry_nothing_is_said_in_millimetres():
         ({"colour": 3.0, "geometry": 3.5, "pair": 1.0}, "geometry"),
         ({"colour": 1.9, "geometry": 1.2, "pair": 4.0}, "pair"),  # neither image is strange by itself
         ({"colour": 1.9, "geometry": 1.2}, "colour"),
+        ({"colour": 1.9, "geometry": 1.2, "pair": 1.8}, "colour"),  # nobody is above its upper end: the loudest
         ({}, None),
     ],
 )
 def test_the_image_that_is_strange_by_itself_speaks_else_the_pair(voices, speaks):
-    (found,) = findings(judged(voices=voices), calibration(), FRAMING)
+    (found,) = found_in(judged(voices=voices))
     assert found.speaks == speaks
     assert set(found.voices) == set(voices)
     for voice, loud in voices.items():
@@ -85,10 +91,12 @@ def test_the_image_that_is_strange_by_itself_speaks_else_the_pair(voices, speaks
 
 
 def test_a_good_part_stays_quiet_and_a_loud_one_always_shows_something():
+    assert found_in(judged(score=1.5, peak=2.2)) == []  # one pixel in a thousand of a good part lies above its end
+    assert not found_mask(judged(score=1.5, peak=2.2), calibration()).any()
     quiet = judged(score=1.5, peak=1.9)
-    assert findings(quiet, calibration(), FRAMING) == []
+    assert found_in(quiet) == []
     assert not found_mask(quiet, calibration()).any()
-    (found,) = findings(replace(quiet, score=2.5), calibration(), FRAMING)
+    (found,) = found_in(replace(quiet, score=2.5))
     assert found.peak == pytest.approx(0.9)
     assert found_mask(replace(quiet, score=2.5), calibration()).any()
 

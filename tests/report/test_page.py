@@ -133,6 +133,12 @@ def test_figure_counts_every_score_on_its_side_of_the_threshold():
         assert all(bar.x >= 0 and bar.x + bar.width <= WIDTH and bar.width > 0 for bar in (*figure.good, *figure.bad))
 
 
+def test_every_good_part_of_the_calibration_is_marked():
+    figure = figure_of([5.0, 6.0], [9.0], 6.0, calibration=[0.5, 1.0, 6.0])
+    assert len(figure.marks) == 3
+    assert 0 <= figure.marks[0] < figure.marks[1] < figure.good[0].x
+
+
 def test_p_values_stand_where_they_begin():
     figure = figure_of([1.0, 2.0, 3.0], [9.0], 3.0, calibration=[1.0, 2.0, 3.0])
     (middle, at_least_half), (last, least) = figure.p_values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,16 +12,17 @@ import numpy.typing as npt
 
 from uipad_cli.data import files
 from uipad_cli.data.framing import Framing, unframe
-from uipad_cli.engine.calibration import Calibration
+from uipad_cli.data.pairs import Pairs
+from uipad_cli.engine.calibration import Calibration, Rule
 from uipad_cli.engine.checkpoint import CALIBRATION_FILE, RECORD, Checkpoint, find_runs, load_run, read_record
-from uipad_cli.engine.fingerprint import Fingerprint, fingerprinted, save_fingerprints
+from uipad_cli.engine.fingerprint import Fingerprint, fingerprinted, save_fingerprints, settle
 from uipad_cli.engine.judging import Judged, check_preparation, items_in, judge, pairs_of
 from uipad_cli.engine.runtime import choose_compute, precision_name
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.methods.base import Method
-from uipad_cli.metrics.calibrate import bounds_from_good, map_range
+from uipad_cli.metrics.calibrate import bounds_from_good, joined_ranges, map_range
 from uipad_cli.metrics.labelled import Loss, bounds_from_labelled, cost_loss, f1_loss
-from uipad_cli.records import GOOD, KNOWN, UNLABELLED, Item, Modality, Report, Voice, silent
+from uipad_cli.records import GOOD, KNOWN, UNLABELLED, Item, Missing, Report, Voice, silent
 
 
 @dataclass(frozen=True)
@@ -71,40 +72,79 @@ def calibrate(request: Request, *, report: Report = silent) -> list[Calibrated]:
     there, WeightsError, ResourceError.
     """
     loss = _checked(request)
-    done = []
+    done, drawn = [], []
     for folder in find_runs(request.run):
         record = read_record(folder)
         notes: list[str] = []
+        seen: list[Fingerprint] = []
         if request.data is not None:
-            record = _measured(folder, record, request, request.data, loss, notes, report)
+            record = _measured(folder, record, request, request.data, loss, notes, seen, report)
         if request.threshold is not None:
-            record = record.model_copy(update={"calibration": record.calibration.given(request.threshold)})
+            told = record.calibration.told("given", request.threshold, request.threshold)
+            record = record.model_copy(update={"calibration": told})
         elif loss is None:
             record = _bounded(record, request)
-        files.write_json(folder / RECORD, record.model_dump(mode="json"))
+        if record.missing and (request.threshold is not None or loss is not None):
+            notes.append("bounds of pairs that miss a file are as before")
+        drawn.append((folder, record, seen))
         done.append(Calibrated(folder, record.calibration, notes))
+    for folder, record, seen in drawn:  # all of them, or none
+        hashes = record.sha256 | ({CALIBRATION_FILE: save_fingerprints(folder, seen, record)} if seen else {})
+        written = record.model_copy(update={"sha256": hashes})
+        files.write_json(folder / RECORD, written.model_dump(mode="json"))
+        settle(folder, written)
     return done
 
 
-def calibrate_from(judged: Iterable[Judged], framing: Framing, *, source: str, precision: str) -> Calibration:
-    """Bounds and colours from good parts, judged one by one: their maps are not kept in memory together."""
+@dataclass(frozen=True)
+class Kept:
+    """Good parts that a run is calibrated by, and what they are (engine/calibration.py)."""
+
+    pairs: Pairs
+    source: str
+    learned_from: bool = False
+    mixture: bool = False
+
+
+def calibrated(
+    method: Method, kept: Kept, report: Report
+) -> tuple[Calibration, dict[Missing, Calibration], list[Fingerprint]]:
+    """Bounds and colours from good parts, the same where one file is missing, and fingerprints of the parts.
+
+    Raises DataError, WeightsError.
+    """
+    seen: list[Fingerprint] = []
+    whole = fingerprinted(method, kept.pairs, judge(method, kept.pairs, report, task="calibrate"), seen)
+    calibration = _from_judged(whole, kept, precision_name(method.compute))
+    missing = {}
+    for name, known in KNOWN.items():
+        if known in method.alone:
+            half = judge(method, replace(kept.pairs, known=known), report, task="calibrate")
+            missing[name] = _from_judged(half, kept, precision_name(method.compute))
+    return calibration, missing, seen
+
+
+def _from_judged(judged: Iterable[Judged], kept: Kept, precision: str) -> Calibration:
+    """From parts judged one by one: their maps are not kept in memory together."""
     scores, ranges = [], []
     voices: dict[Voice, list[tuple[float, float]]] = {}
     for one in judged:
         scores.append(one.score)
         ranges.append(map_range([one.map]))
         for voice in one.voices:
-            voices.setdefault(voice, []).append(map_range([voice_map(one, voice, framing)]))
-    low, high = _joined(ranges)
+            voices.setdefault(voice, []).append(map_range([voice_map(one, voice, kept.pairs.framing)]))
+    low, high = joined_ranges(ranges)
     return Calibration(
         **vars(bounds_from_good(scores)),
         scores=tuple(sorted(scores)),
-        source=source,
+        source=kept.source,
+        learned_from=kept.learned_from,
+        mixture=kept.mixture,
         precision=precision,
         map_low=low,
         map_high=high,
-        voices={voice: _joined(found) for voice, found in voices.items()},
-    )
+        voices={voice: joined_ranges(found) for voice, found in voices.items()},
+    ).bounded(None, None)
 
 
 def voice_map(judged: Judged, voice: Voice, framing: Framing) -> npt.NDArray[np.float32]:
@@ -118,7 +158,12 @@ def _checked(request: Request) -> Loss | None:
     """The loss of a threshold from labels, None for another rule. Raises UsageError."""
     costs = request.cost_miss is not None or request.cost_false_alarm is not None
     rates = request.rate is not None or request.unsure is not None
-    named = {"--threshold": request.threshold is not None, "--f1": request.f1, "--cost-...": costs, "--fpr": rates}
+    named = {
+        "--threshold": request.threshold is not None,
+        "--f1": request.f1,
+        "--cost-miss or --cost-false-alarm": costs,
+        "--fpr": rates,
+    }
     chosen = [name for name, there in named.items() if there]
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} are different ways to a threshold", "choose one of them")
@@ -140,50 +185,39 @@ def _checked(request: Request) -> Loss | None:
 
 
 def _measured(
-    folder: Path, record: Checkpoint, request: Request, data: Path, loss: Loss | None, notes: list[str], report: Report
-) -> Checkpoint:
-    """The record with what the parts of `data` say."""
+    folder: Path, record: Checkpoint, request: Request, data: Path, loss: Loss | None, notes: list[str],
+    seen: list[Fingerprint], report: Report,
+) -> Checkpoint:  # fmt: skip
+    """The record with what the parts of `data` say; the fingerprints of good ones go into `seen`."""
     check_preparation(record, data)
     _, method = load_run(folder, choose_compute(request.device, request.precision, "score"))
     items = items_in(record, data)
     if loss is not None:
-        return _from_labels(
-            record, method, [item for item in items if item.split == "test"], loss, request, notes, report
-        )
+        tested = [item for item in items if item.split == "test" and item.defect != UNLABELLED]
+        return _from_labels(record, method, tested, loss, request, notes, report)
     good, source = _good_parts(items, data, notes)
-    pairs = pairs_of(record, good)
-
-    def drawn(judged: Iterable[Judged]) -> Calibration:
-        precision = precision_name(method.compute)
-        return calibrate_from(judged, record.config.framing, source=source, precision=precision)
-
-    def judged(known: Modality | None) -> Iterator[Judged]:
-        return judge(method, replace(pairs, known=known), report, task="calibrate")
-
-    missing = {name: drawn(judged(KNOWN[name])) for name in record.missing}
-    seen: list[Fingerprint] = []
-    calibration = drawn(fingerprinted(method, pairs, judged(None), seen))
-    hashes = record.sha256 | {CALIBRATION_FILE: save_fingerprints(folder, seen)}
-    return record.model_copy(update={"calibration": calibration, "missing": missing, "sha256": hashes})
+    kept = Kept(pairs_of(record, good), source, mixture=len({item.category for item in good}) > 1)
+    calibration, missing, prints = calibrated(method, kept, report)
+    seen.extend(prints)
+    return record.model_copy(update={"calibration": calibration, "missing": missing})
 
 
 def _from_labels(
-    record: Checkpoint, method: Method, items: Sequence[Item], loss: Loss, request: Request, notes: list[str],
+    record: Checkpoint, method: Method, labelled: Sequence[Item], loss: Loss, request: Request, notes: list[str],
     report: Report,
 ) -> Checkpoint:  # fmt: skip
-    labelled = [item for item in items if item.defect != UNLABELLED]
     scores = [one.score for one in judge(method, pairs_of(record, labelled), report, task="calibrate")]
     try:
         found = bounds_from_labelled(scores, [not item.is_good for item in labelled], loss)
     except ValueError as error:
         raise DataError(f"{request.data}: {error}", "give labelled good and defective parts in a test split") from error
     notes.append(
-        f"of these {len(labelled)} parts, {found.best:.4g} misses {found.missed} and raises {found.false_alarms} false "
-        "alarm(s); on the parts that it was chosen by, eval will look better than on others"
+        f"of these {len(labelled)} parts, {found.threshold:.4g} misses {found.missed} and raises {found.false_alarms} "
+        "false alarm(s); on the parts that it was chosen by, eval will look better than on others"
     )
-    update = {"threshold": found.threshold, "unsure_from": found.unsure_from, "rule": "f1" if request.f1 else "cost"}
-    nothing = {"rate": None, "unsure_rate": None, "promised": False, "rate_bound": None}
-    return record.model_copy(update={"calibration": record.calibration.model_copy(update={**update, **nothing})})
+    rule: Rule = "f1" if request.f1 else "cost"
+    told = record.calibration.told(rule, found.threshold, found.unsure_from, precision_name(method.compute))
+    return record.model_copy(update={"calibration": told})
 
 
 def _good_parts(items: Sequence[Item], data: Path, notes: list[str]) -> tuple[list[Item], str]:
@@ -209,10 +243,3 @@ def _bounded(record: Checkpoint, request: Request) -> Checkpoint:
     missing = {name: one.bounded(request.rate, request.unsure) for name, one in record.missing.items()}
     calibration = record.calibration.bounded(request.rate, request.unsure)
     return record.model_copy(update={"calibration": calibration, "missing": missing})
-
-
-def _joined(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The median of what is usual in each map, and the most of any."""
-    lows, highs = zip(*ranges, strict=True)
-    low, high = float(np.median(lows)), max(highs)
-    return low, max(high, low + 1e-6 * max(1.0, abs(low)))

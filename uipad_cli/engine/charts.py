@@ -11,7 +11,7 @@ from uipad_cli.data.surface import grid
 from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.collecting import Collected
 from uipad_cli.engine.judging import Judged
-from uipad_cli.engine.pictures import heat_overlay
+from uipad_cli.engine.pictures import found_mask, heat_overlay
 from uipad_cli.engine.shown import Shown
 from uipad_cli.metrics.comparison import bootstrap_aupro
 from uipad_cli.metrics.curves import Points, count_pixels, pro_curve, roc_curve, thin
@@ -60,8 +60,8 @@ def cloud_of(judged: Judged, calibration: Calibration) -> Cloud | None:
     there = np.isfinite(points).all(axis=2)
     if not there.any():
         return None
-    score = (judged.map - calibration.map_low) / (calibration.map_high - calibration.map_low)
-    heat = heat_overlay(judged, calibration)
+    score = calibration.excess(judged.map)
+    heat = heat_overlay(judged, calibration, found_mask(judged, calibration))
     item = judged.item
     whole = Cloud(
         f"{item.defect}/{item.stem}: {calibration.verdict(judged.score)}",

@@ -17,6 +17,7 @@ from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.charts import Charts
 from uipad_cli.engine.checkpoint import Checkpoint, load_run
 from uipad_cli.engine.collecting import collect
+from uipad_cli.engine.gate import Demands
 from uipad_cli.engine.judging import runs_by_category, split_pairs, without
 from uipad_cli.engine.pictures import sheet
 from uipad_cli.engine.runtime import choose_compute
@@ -27,6 +28,8 @@ from uipad_cli.metrics.ranking import auroc, average_precision, f1_max
 from uipad_cli.metrics.region import pixel_metrics
 from uipad_cli.records import ANOMALOUS, GOOD, UNSURE, Missing, Progress, Report, silent
 from uipad_cli.report.page import COLUMNS
+
+METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def evaluate(  # noqa: PLR0913 - each is an option of the command line
     Raises WeightsError, DataError, ResourceError; UsageError where a run cannot do without.
     """
     compute = choose_compute(device, precision, "score")
-    out = out or run / ("eval" if missing is None else f"eval-without-{missing}")
+    out = folder_of(run, out, missing)
     results: list[CategoryResult] = []
     runs = {
         folder: [without(one, missing) for one in records] for folder, records in runs_by_category(run, data).items()
@@ -88,13 +91,28 @@ def evaluate(  # noqa: PLR0913 - each is an option of the command line
             results.append(_measure(record, method, pairs, out / record.category, report, charts or page))
             if results[-1].unseen_share > 0:
                 report(Progress("note", 0, 0, note=_unseen(results[-1])))
-    files.write_json(out / "metrics.json", document(results))
+    files.write_json(out / METRICS, document(results))
     if page:
         from uipad_cli.engine.eval_page import REPORT, write_page  # it knows what is measured here
 
         write_page(out / REPORT, results, title=f"uipad eval: {data.resolve().name}")
         report(Progress("note", 0, 0, note=f"open {out / REPORT}"))
     return results
+
+
+def folder_of(run: Path, out: Path | None, missing: Missing | None) -> Path:
+    """Where an evaluation writes."""
+    return out or run / ("eval" if missing is None else f"eval-without-{missing}")
+
+
+def demanded(
+    run: Path, data: Path, out: Path | None, missing: Missing | None, *, least: Sequence[str], baseline: Path | None,
+    tolerance: float,
+) -> Demands:  # fmt: skip
+    """What a gate asks of an evaluation, checked before it begins. Raises UsageError, DataError, WeightsError."""
+    known = [record.category for records in runs_by_category(run, data).values() for record in records]
+    writes = folder_of(run, out, missing) / METRICS
+    return Demands.of(least, baseline, tolerance, categories=known, writes=writes)
 
 
 def figures(results: Sequence[CategoryResult]) -> dict[str, Mapping[str, float | None]]:

@@ -85,21 +85,28 @@ class Demands:
     tolerance: float
 
     @staticmethod
-    def of(least: Sequence[str], baseline: Path | None, tolerance: float) -> Demands:
-        """As told by --min, --baseline and --tolerance. Raises UsageError, DataError."""
-        return Demands(read_least(least), {} if baseline is None else read_baseline(baseline), tolerance)
+    def of(
+        least: Sequence[str], baseline: Path | None, tolerance: float, *, categories: Sequence[str], writes: Path
+    ) -> Demands:
+        """As told by --min, --baseline and --tolerance, for these categories and the metrics.json that will be written.
+
+        Raises UsageError for what cannot be checked, and for a baseline that the evaluation would overwrite; DataError.
+        """
+        if not math.isfinite(tolerance):
+            raise UsageError(f"--tolerance {tolerance} is not a finite number", "such as --tolerance 0.005")
+        demands = read_least(least)
+        for category, metric, _ in demands:
+            if category not in (*categories, MEAN):
+                near = difflib.get_close_matches(category, categories, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"here: {', '.join(categories)}"
+                raise UsageError(f"--min {category}.{metric}: no category {category!r} here", hint)
+        if baseline is not None and baseline.resolve() == writes.resolve():
+            raise UsageError(f"{baseline} would be overwritten by this evaluation", "copy it, or choose another --out")
+        return Demands(demands, {} if baseline is None else read_baseline(baseline), tolerance)
 
     def gate(self, now: Figures) -> Gate:
-        """Check each. The baseline's mean counts where both are of the same categories.
-
-        Raises UsageError for a least value of a category that is not there.
-        """
-        checks = []
-        for category, metric, value in self.least:
-            if category not in now:
-                known = ", ".join(name for name in now if name != MEAN)
-                raise UsageError(f"--min {category}.{metric}: no category {category!r} here", f"here: {known}")
-            checks.append(Check(category, metric, now[category][metric], value))
+        """Check each. The baseline's mean counts where both are of the same categories."""
+        checks = [Check(category, metric, now[category][metric], value) for category, metric, value in self.least]
         for category, figures in self.baseline.items():
             if category == MEAN and set(self.baseline) != set(now):
                 continue

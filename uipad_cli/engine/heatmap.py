@@ -11,7 +11,7 @@ from uipad_cli.data import files
 from uipad_cli.data.pairs import Pairs, load_mask
 from uipad_cli.engine.checkpoint import Checkpoint, load_run
 from uipad_cli.engine.judging import at_full_size, judge, runs_by_category, split_pairs
-from uipad_cli.engine.pictures import draw, sheet
+from uipad_cli.engine.pictures import draw, found_mask, sheet
 from uipad_cli.engine.prototype_picture import TITLES, prototype_row
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.errors import DataError, UsageError
@@ -72,7 +72,7 @@ def _of_pairs(method: Method, pairs: Pairs, record: Checkpoint, out: Path, repor
         stem = out / shown.item.defect / shown.item.stem
         row = stem.with_name(f"{stem.name}.png")
         files.write_png(row, sheet([(shown, mask)], record.calibration))
-        drawn = draw(stem, shown, record.calibration)
+        drawn = draw(stem, shown, record.calibration, found_mask(shown, record.calibration))
         written += [path for path in (row, drawn.heat, drawn.relief, drawn.mask) if path is not None]
     return written
 

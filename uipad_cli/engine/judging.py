@@ -88,7 +88,9 @@ def _read(item: Item, pairs: Pairs, on_error: OnError | None) -> Sample | None:
 
 
 def _check_unit(item: Item, sample: Sample, scale: HeightScale) -> None:
-    """Raise DataError for heights that no part of the category can have: metres taken for millimetres, say."""
+    """Raise DataError for no heights, or such as no part of the category has: metres taken for millimetres, say."""
+    if not sample.valid.any():
+        raise DataError(f"{item.valid or item.geometry}: not one pixel was measured", "scan the part again")
     usual = max(abs(scale.low), abs(scale.high))
     here = float(np.quantile(np.abs(sample.height[sample.valid]), 0.99))
     if here > IMPOSSIBLE * usual:

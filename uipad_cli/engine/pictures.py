@@ -12,8 +12,7 @@ import numpy.typing as npt
 from uipad_cli.data import files
 from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.judging import Judged
-from uipad_cli.metrics.regions import find_regions
-from uipad_cli.records import GOOD
+from uipad_cli.engine.verdicts import regions_mask, regions_of
 from uipad_cli.render import (
     SIDE_BY_SIDE_TITLES,
     WHITE,
@@ -39,30 +38,28 @@ class Drawn:
     mask: Path
 
 
+def heat_overlay(judged: Judged, calibration: Calibration, found: Mask, below: Picture | None = None) -> Picture:
+    """The photo, or another picture of its size, with the heat map and the contour of what was found over it.
+
+    A quiet part shows the picture itself. found: bool [H0,W0].
+    """
+    image = judged.sample.rgb if below is None else below
+    return outline(overlay(image, judged.map, calibration.map_low, calibration.map_high), found, WHITE)
+
+
 def found_mask(judged: Judged, calibration: Calibration) -> Mask:
     """Bool [H0,W0]: the places that the verdict rests on."""
-    loud = calibration.verdict(judged.score) != GOOD
-    mask = np.zeros(judged.map.shape, np.bool_)
-    for region in find_regions(judged.map, calibration.map_high, loud=loud):
-        mask |= region.mask
-    return mask
+    return regions_mask(regions_of(judged, calibration), judged.map.shape)
 
 
-def heat_overlay(judged: Judged, calibration: Calibration, below: Picture | None = None) -> Picture:
-    """The photo, or another picture of its size, with the heat map over it; a quiet part shows the picture itself."""
-    image = judged.sample.rgb if below is None else below
-    heat = overlay(image, judged.map, calibration.map_low, calibration.map_high)
-    return outline(heat, found_mask(judged, calibration), WHITE)
-
-
-def draw(stem: Path, judged: Judged, calibration: Calibration, *, geometry: bool = True) -> Drawn:
+def draw(stem: Path, judged: Judged, calibration: Calibration, found: Mask, *, geometry: bool = True) -> Drawn:
     """Write <stem>_heat.png, <stem>_mask.png, and <stem>_relief.png where there is geometry. Raises ResourceError."""
     heat, relief, mask = (stem.with_name(f"{stem.name}_{kind}.png") for kind in ("heat", "relief", "mask"))
-    files.write_png(heat, heat_overlay(judged, calibration))
-    files.write_png(mask, found_mask(judged, calibration).astype(np.uint8) * 255)
+    files.write_png(heat, heat_overlay(judged, calibration, found))
+    files.write_png(mask, found.astype(np.uint8) * 255)
     if geometry:
         below = shade_height(judged.sample.height, judged.sample.valid)
-        files.write_png(relief, heat_overlay(judged, calibration, below))
+        files.write_png(relief, heat_overlay(judged, calibration, found, below))
     return Drawn(heat, relief if geometry else None, mask)
 
 
@@ -73,8 +70,9 @@ def sheet(parts: Sequence[tuple[Judged, Mask | None]], calibration: Calibration)
         item, sample = judged.item, judged.sample
         found = found_mask(judged, calibration)
         seen = Inspection(sample.rgb, sample.height, sample.valid, judged.map, mask, found)
-        said = f"{calibration.verdict(judged.score)}  {judged.score / calibration.threshold:.2f}x"
-        told = f"{said}  p {calibration.p_value(judged.score):.2g}"
+        said = calibration.verdict(judged.score)
+        times = f"  {judged.score / calibration.threshold:.2f}x" if calibration.threshold > 0 else ""
+        told = f"{said}{times}  p {calibration.p_value(judged.score):.2g}"
         rows.append(
             side_by_side(seen, f"{item.defect}/{item.stem}", told, low=calibration.map_low, high=calibration.map_high)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,8 +23,22 @@ ALL = "all"  # one model of all categories
 SPARED, LEAST_SPARED = 5, 4  # without a validation split one in so many is set aside, from so many on
 
 
-def chosen_pairs(data: Path, wanted: str, weights: Path | None, config: RunConfig) -> tuple[Pairs, Pairs, str, Claim]:
-    """Good pairs to learn from, good pairs to calibrate by and what those are, and the claim; one scale for all."""
+@dataclass(frozen=True)
+class Chosen:
+    """Good pairs to learn from, good pairs to calibrate by and what those are, and the claim; one scale for all.
+
+    learned_from: True where there are so few that none could be spared, and both are the same.
+    """
+
+    training: Pairs
+    kept: Pairs
+    source: str
+    learned_from: bool
+    claim: Claim
+
+
+def chosen_pairs(data: Path, wanted: str, weights: Path | None, config: RunConfig) -> Chosen:
+    """The parts of a run. Raises DataError, UsageError, WeightsError."""
     manifest = prepared.read_manifest(data)
     claim = claim_of(manifest, wanted, weights)
     scales = [manifest.categories[name].height_scale for name in claim.learned]
@@ -40,13 +55,14 @@ def chosen_pairs(data: Path, wanted: str, weights: Path | None, config: RunConfi
         ]
         drawn, kept = [learned for learned, _ in apart], [aside for _, aside in apart]
         source = "set aside from training"
-    if not all(kept):  # so few that none can be spared
-        kept, source = drawn, "training, nothing is promised of others"
+    learned_from = not any(kept)
+    if learned_from:
+        kept, source = drawn, "those learned from"
     training, calibrating = (
         Pairs(_in_turn(lists), manifest.preparation, config.framing, scale, config.geometry, config.batch)
         for lists in (drawn, kept)
     )
-    return training, calibrating, source, claim
+    return Chosen(training, calibrating, source, learned_from, claim)
 
 
 def _set_aside(drawn: list[Item], good: list[Item], config: RunConfig) -> tuple[list[Item], list[Item]]:

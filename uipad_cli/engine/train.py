@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ from torch import Tensor
 from uipad_cli import config as settings
 from uipad_cli.config import Configuration
 from uipad_cli.data import files
-from uipad_cli.data.pairs import Pairs
-from uipad_cli.engine.calibrate import calibrate_from
-from uipad_cli.engine.calibration import Calibration
+from uipad_cli.engine.calibrate import Kept, calibrated
 from uipad_cli.engine.checkpoint import (
     CALIBRATION_FILE,
     RECORD,
@@ -31,15 +29,14 @@ from uipad_cli.engine.checkpoint import (
     save_run,
     versions,
 )
-from uipad_cli.engine.fingerprint import Fingerprint, fingerprinted, save_fingerprints
-from uipad_cli.engine.judging import Judged, judge
+from uipad_cli.engine.fingerprint import save_fingerprints
 from uipad_cli.engine.recorder import Recorder
-from uipad_cli.engine.runtime import Purpose, StopRequest, choose_compute, precision_name
+from uipad_cli.engine.runtime import Purpose, StopRequest, choose_compute
 from uipad_cli.engine.selection import chosen_pairs
 from uipad_cli.engine.weights import LoadedEncoder, fit_framing, load_encoder
 from uipad_cli.errors import UsageError, WeightsError
 from uipad_cli.methods.base import CollapseError, Method
-from uipad_cli.records import KNOWN, Progress, Report, silent
+from uipad_cli.records import Progress, Report, silent
 
 RUN_FILE = "run.json"
 GAUGED_PAIRS = 4
@@ -84,7 +81,8 @@ def train(
     """
     started = time.perf_counter()
     config = complete(configuration)
-    training, kept, source, claim = chosen_pairs(data, category, weights, config)
+    chosen = chosen_pairs(data, category, weights, config)
+    training, claim = chosen.training, chosen.claim
     if resume and (out / RECORD).is_file():
         return _finished(out, claim, config, report)
     saved = _look(out, claim, config, resume)
@@ -102,19 +100,16 @@ def train(
             raise
         stop.obey()
         scorer = _for_scoring(method, config, loaded)
-        seen: list[Fingerprint] = []
+        kept = Kept(chosen.kept, chosen.source, chosen.learned_from, mixture=len(claim.learned) > 1)
+        calibration, missing, seen = calibrated(scorer, kept, recorder.report)
         record = Checkpoint(
             **claim.model_dump(),
             config=config,
             backbone_source=loaded.source,
             preparation=training.preparation,
             height_scale=training.scale,
-            calibration=_calibrate(scorer, kept, source, config, recorder.report, seen),
-            missing={
-                missing: _calibrate(scorer, replace(kept, known=known), source, config, recorder.report)
-                for missing, known in KNOWN.items()
-                if known in method.alone
-            },
+            calibration=calibration,
+            missing=missing,
             gauges=scorer.gauges(next(iter(replace(training, batch_size=GAUGED_PAIRS)))),
             training={"pairs": float(len(training.items)), "steps": float(recorder.done), **recorder.last},
             versions=versions(),
@@ -211,14 +206,3 @@ def _for_scoring(method: Method, config: RunConfig, loaded: LoadedEncoder) -> Me
     scorer = build_method(config, loaded.encoder, compute)
     scorer.restore(method.state())
     return scorer
-
-
-def _calibrate(
-    method: Method, kept: Pairs, source: str, config: RunConfig, report: Report, into: list[Fingerprint] | None = None
-) -> Calibration:
-    """Bounds and quiet range from good parts that were not trained on, where there are any; their fingerprints."""
-    precision = precision_name(choose_compute(config.device, config.precision, "score"))
-    judged: Iterable[Judged] = judge(method, kept, report, task="calibrate")
-    if into is not None:
-        judged = fingerprinted(method, kept, judged, into)
-    return calibrate_from(judged, config.framing, source=source, precision=precision)

@@ -20,17 +20,17 @@ MILLIMETRES = 1000.0
 
 @dataclass(frozen=True)
 class Finding:
-    """A place that no good part shows.
+    """A place above the upper end of good parts.
 
-    peak: in calibrated units (1 = the most that good parts show); area_mm2: None without metric geometry;
-    deviation_mm: mean height less that around it, negative in a dent, None where nothing was measured; voices: what
-    each says of the place, in calibrated units; speaks: the one that it rests on, None where there is but one.
+    peak: in calibrated units (1 = that end); area_mm2: None without metric geometry; above_mm: mean height less the
+    median around it, negative in a dent, None where nothing was measured: how a raised or sunk place of a good part
+    would have it, too; voices: what each says of the place, in calibrated units; speaks: the one that it rests on.
     """
 
     region: Region
     peak: float
     area_mm2: float | None
-    deviation_mm: float | None
+    above_mm: float | None
     voices: dict[Voice, float]
     speaks: Voice | None
 
@@ -42,39 +42,20 @@ class Finding:
             "area_mm2": self.area_mm2,
             "peak": self.peak,
             "peak_at": list(self.region.peak_at),
-            "height_deviation_mm": self.deviation_mm,
+            "height_above_surroundings_mm": self.above_mm,
             "speaks": self.speaks,
             "voices": dict(self.voices),
         }
 
 
-def findings(judged: Judged, calibration: Calibration, framing: Framing, *, geometry: bool = True) -> list[Finding]:
-    """Places of a part that no good part shows, the loudest first; at least one where it is not called good.
+def regions_of(judged: Judged, calibration: Calibration) -> list[Region]:
+    """Places above the upper end of good parts, the loudest first: none in a part that is called good, else some.
 
-    geometry: False where the geometry was missing, and heights mean nothing.
+    One pixel in a thousand of a good part lies above that end, so there they say nothing.
     """
-    loud = calibration.verdict(judged.score) != GOOD
-    regions = find_regions(judged.map, calibration.map_high, loud=loud)
-    if not regions:
+    if calibration.verdict(judged.score) == GOOD:
         return []
-    maps = {voice: voice_map(judged, voice, framing) for voice in judged.voices if voice in calibration.voices}
-    everywhere = regions_mask(regions, judged.map.shape)
-    sample, found = judged.sample, []
-    for region in regions:
-        voices = {voice: _excess(map_[region.mask], calibration.voices[voice]) for voice, map_ in maps.items()}
-        deviation = height_deviation(region.mask, sample.height, sample.valid, everywhere) if geometry else None
-        area = None if sample.pitch is None or not geometry else region.area * (sample.pitch * MILLIMETRES) ** 2
-        found.append(
-            Finding(
-                region,
-                calibration.excess(region.peak),
-                area,
-                None if deviation is None else deviation * MILLIMETRES,
-                voices,
-                _speaker(voices),
-            )
-        )
-    return found
+    return find_regions(judged.map, calibration.map_high, loud=True)
 
 
 def regions_mask(regions: Sequence[Region], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
@@ -85,6 +66,25 @@ def regions_mask(regions: Sequence[Region], shape: tuple[int, ...]) -> npt.NDArr
     return mask
 
 
+def findings(
+    judged: Judged, regions: Sequence[Region], calibration: Calibration, framing: Framing, *, geometry: bool = True
+) -> list[Finding]:
+    """What there is to say of each region. geometry: False where the geometry was missing, and heights mean nothing."""
+    if not regions:
+        return []
+    maps = {voice: voice_map(judged, voice, framing) for voice in judged.voices if voice in calibration.voices}
+    everywhere = regions_mask(regions, judged.map.shape)
+    sample, found = judged.sample, []
+    for region in regions:
+        voices = {voice: _excess(map_[region.mask], calibration.voices[voice]) for voice, map_ in maps.items()}
+        above = height_deviation(region.mask, sample.height, sample.valid, everywhere) if geometry else None
+        area = None if sample.pitch is None or not geometry else region.area * (sample.pitch * MILLIMETRES) ** 2
+        peak = float(calibration.excess(region.peak))
+        above_mm = None if above is None else above * MILLIMETRES
+        found.append(Finding(region, peak, area, above_mm, voices, _speaker(voices)))
+    return found
+
+
 def _excess(values: npt.NDArray[np.float32], ends: tuple[float, float]) -> float:
     """The loudest place of a region in the units of its voice."""
     low, high = ends
@@ -93,9 +93,11 @@ def _excess(values: npt.NDArray[np.float32], ends: tuple[float, float]) -> float
 
 
 def _speaker(voices: dict[Voice, float]) -> Voice | None:
-    """The image that shows by itself what no good part shows, the louder one; else the pair, if that can be told."""
+    """An image that is above its upper end by itself, the louder one; else whatever is loudest, the pair included."""
     apart = {voice: value for voice, value in voices.items() if voice != "pair"}
     if not apart:
         return None
     loudest = max(apart, key=lambda voice: apart[voice])
-    return "pair" if "pair" in voices and apart[loudest] < 1 else loudest
+    if apart[loudest] >= 1 or voices.get("pair", 0.0) <= apart[loudest]:
+        return loudest
+    return "pair"

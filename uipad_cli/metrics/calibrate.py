@@ -7,7 +7,7 @@ and the next good part are exchangeable, so its rank among them is uniform, what
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,10 +51,13 @@ def bounds_from_good(scores: ArrayLike, rate: float | None = None, unsure: float
     asked = max(USUAL_RATE, least) if rate is None else rate
     if unsure is None:
         unsure = max(USUAL_UNSURE, asked, 2 * least if asked >= least else least)
-    if not 0 < asked < 1 or not asked <= unsure:
-        raise ValueError(f"rates must satisfy 0 < {asked} <= {unsure} and {asked} < 1")
+    if not 0 < asked < 1 or not asked <= unsure <= 1:
+        raise ValueError(
+            f"the chance of a false alarm ({asked:g}) must lie above 0 and below 1, and not above the chance that a "
+            f"good part is not called good ({unsure:g}), which is 1 at most"
+        )
     held = conformal_threshold(good, asked)
-    band = conformal_threshold(good, min(unsure, 1.0))
+    band = conformal_threshold(good, unsure)
     lower = float(good[-1]) if band is None else band
     unsure_rate = max(unsure, least)
     if held is not None:
@@ -116,8 +119,7 @@ def map_range(maps: Iterable[NDArray[np.floating]]) -> tuple[float, float]:
     maps: arrays of any shape; NaN marks pixels that were never seen and is left out.
     Raises ValueError, naming the map, where one is infinite or has no seen pixel, and where there is no map.
     """
-    medians: list[float] = []
-    tops: list[float] = []
+    ranges = []
     for index, map_ in enumerate(maps):
         values = np.asarray(map_, dtype=np.float64)
         values = values[~np.isnan(values)]
@@ -125,13 +127,20 @@ def map_range(maps: Iterable[NDArray[np.floating]]) -> tuple[float, float]:
             raise ValueError(f"good map {index} has no seen pixel")
         if np.isinf(values).any():
             raise ValueError(f"good map {index} holds infinite scores")
-        median, top = np.quantile(values, (0.5, _TOP))
-        medians.append(float(median))
-        tops.append(float(top))
-    if not medians:
+        median, top = np.quantile(values, (0.5, _TOP)).tolist()
+        ranges.append((median, top))
+    return joined_ranges(ranges)
+
+
+def joined_ranges(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The range of all maps from the range of each: the median of the lows, the largest high.
+
+    Maps without any spread still get a range that can be divided by. Raises ValueError where there is none.
+    """
+    if not ranges:
         raise ValueError("a range needs at least one good map, got none")
-    low, high = float(np.median(medians)), max(tops)
-    # Maps without any spread still need a range that can be divided by.
+    lows, highs = zip(*ranges, strict=True)
+    low, high = float(np.median(lows)), max(highs)
     return low, max(high, low + 1e-6 * max(1.0, abs(low)))
 
 

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-DRAWS, BAND = 500, (0.05, 0.95)  # bootstrap draws, and the share of their thresholds that the abstain band spans
+DRAWS, BAND = 500, 0.05  # bootstrap draws, and the share of their thresholds that lie below the abstain band
 
 Loss = Callable[[NDArray[np.int64], NDArray[np.int64], int, int], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class LabelledBounds:
-    """Above `threshold` anomalous, from `unsure_from` on unsure: the ends of the middle 90 % of redrawn thresholds.
+    """Above `threshold`, which has the least loss, anomalous; from `unsure_from` on unsure.
 
-    best: what the parts themselves would have chosen, with this many `missed` and `false_alarms` among them.
+    The band reaches down to where 5 % of redrawn thresholds lie lower. missed: defective parts at or below the
+    threshold, false_alarms: good ones above it.
     """
 
     threshold: float
     unsure_from: float
-    best: float
     missed: int
     false_alarms: int
 
@@ -64,8 +64,7 @@ def bounds_from_labelled(scores: ArrayLike, labels: ArrayLike, loss: Loss, *, se
     best, missed, alarms = _best(good, bad, loss)
     generator = np.random.default_rng(seed)
     drawn = [_best(generator.choice(good, good.size), generator.choice(bad, bad.size), loss)[0] for _ in range(DRAWS)]
-    low, high = np.quantile(drawn, BAND)
-    return LabelledBounds(max(float(high), best), min(float(low), best), best, missed, alarms)
+    return LabelledBounds(best, min(float(np.quantile(drawn, BAND)), best), missed, alarms)
 
 
 def _best(good: NDArray[np.float64], bad: NDArray[np.float64], loss: Loss) -> tuple[float, int, int]:

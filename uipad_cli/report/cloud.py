@@ -25,8 +25,8 @@ class Cloud:
     """One part as points.
 
     points [N,3] float32 metres, x right and y down in the image, z towards the sensor; colours [N,3] uint8, the photo;
-    heat [N,3] uint8, the photo under its heat map; score [N] float32 in calibrated units (1 = the most that good
-    parts show), NaN where the model never looked.
+    heat [N,3] uint8, the photo under its heat map; score [N] float32 in calibrated units (1 = the upper end
+    of good parts), NaN where the model never looked.
     """
 
     caption: str

@@ -52,20 +52,21 @@ def histogram(
     unsure_from: float,
     calibration: Sequence[float],
 ) -> Histogram | None:
-    """Two histograms over a common axis that holds all scores and the threshold; None where there is no score.
+    """Two histograms over one axis that holds all scores, the calibration's too; None where there is no score.
 
     The threshold is an edge between two bars, so that no bar stands on both sides of it. calibration: good scores [n]
     that p-values are counted from. Raises ValueError where a number is not finite.
     """
     good, bad = (np.asarray(scores, dtype=np.float64) for scores in (good_scores, bad_scores))
-    everything = np.concatenate([good, bad, [threshold, unsure_from]])
-    if not np.isfinite(everything).all() or not np.isfinite(np.asarray(calibration, dtype=np.float64)).all():
+    marks = np.asarray(calibration, dtype=np.float64)
+    everything = np.concatenate([good, bad, marks, [threshold, unsure_from]])
+    if not np.isfinite(everything).all():
         raise ValueError("scores and threshold must be finite")
     if good.size + bad.size == 0:
         return None
     step = float(np.ptp(everything)) / BINS or (abs(threshold) or 1.0) / BINS
     axis = _Axis(threshold, step, 0, 0)
-    places = np.concatenate([axis.places(good), axis.places(bad), axis.places(np.array([unsure_from]))])
+    places = axis.places(everything)
     axis = replace(axis, first=min(int(places.min()), 0), last=max(int(places.max()), -1))
     low, high = axis.edge(axis.first), axis.edge(axis.last + 1)
     ordered = sorted(calibration)
@@ -77,8 +78,8 @@ def histogram(
         axis.x(unsure_from),
         low,
         high,
-        [axis.x(score) for score in ordered if low <= score <= high],
-        [(x, text) for x, text in told if 0 <= x <= WIDTH],
+        [axis.x(score) for score in ordered],
+        told,
     )
 
 
