@@ -96,10 +96,13 @@ def data_line(value: Mapping[str, object]) -> None:
 
 
 def verdict(value: Mapping[str, object]) -> None:
-    """What `infer` says of a part, for people."""
+    """What `infer` says of a part, or why it could not be judged, for people."""
     color = {"good": "green", "unsure": "yellow"}.get(str(value["verdict"]), "red")
     part = escape(str(value["rgb"] or value["depth"]))
     told = f" (without {value['missing']})" if "missing" in value else ""
+    if "error" in value:
+        people().print(f"[bold red]{value['verdict']}[/] {part}: {escape(str(value['error']))}", soft_wrap=True)
+        return
     people().print(
         f"[bold {color}]{value['verdict']}[/] {part}{told}: score {value['score']:.4f}, threshold "
         f"{value['threshold']:.4f}, p {value['p_value']:.2g} → {escape(str(value['heatmap']))}",

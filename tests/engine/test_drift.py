@@ -5,16 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from uipad_cli import config
 from uipad_cli.data import files, scenes
 from uipad_cli.data.scans import read_raster
-from uipad_cli.engine import calibrate, selection
-from uipad_cli.engine.checkpoint import CALIBRATION_FILE, RECORD, read_record
-from uipad_cli.engine.drift import LEARNED_FROM, _incoming, compare, drift
+from uipad_cli.engine import calibrate, fingerprint
+from uipad_cli.engine.checkpoint import CALIBRATION_FILE, RECORD, load_tensors, read_record, save_tensors
+from uipad_cli.engine.drift import _incoming, compare, drift
 from uipad_cli.engine.fingerprint import FIGURES, QUIET, Fingerprint, described, read_fingerprints, save_fingerprints
 from uipad_cli.engine.prepare import prepare
 from uipad_cli.engine.train import train
+from uipad_cli.engine.weights import file_hash
 from uipad_cli.errors import EXIT_GATE, DataError, UsageError, WeightsError
 from uipad_cli.records import Sample
 
@@ -84,7 +86,8 @@ class TestFourLines:
         found = drift(line.run, arrived(line, tmp_path / "in", as_it_came), out=tmp_path / "out")
         assert found.compared.verdict == "steady"
         assert found.exit_code() == 0
-        assert found.sentences()[0].startswith(f"in: steady: {CAME} parts against {CALIBRATED} good ones")
+        told = f"in: steady: {CAME} parts against {CALIBRATED} good ones of the calibration show no change"
+        assert found.sentences()[0] == told
 
     def test_less_light_is_the_line(self, line, tmp_path):
         found = drift(line.run, arrived(line, tmp_path / "in", darkened), out=tmp_path / "out")
@@ -111,6 +114,9 @@ class TestFourLines:
         assert found.exit_code() == EXIT_GATE
         assert found.compared.alarms.count > CAME / 2
         assert not any(row.moved for row in found.compared.rows)
+        told = " ".join(found.sentences())
+        assert "no change of light, camera, fixture or sensor shows in so many parts: look at the parts" in told
+        assert "as before" not in told
 
 
 def test_a_change_on_the_way_is_located(line, tmp_path):
@@ -158,11 +164,58 @@ def test_what_cannot_be_read_is_counted(line, tmp_path):
         drift(line.run, folder, out=tmp_path / "out")
 
 
-def test_a_few_parts_cannot_tell(line, tmp_path):
-    folder = arrived(line, tmp_path / "in", darkened)
+def few(folder, count):
+    """The first parts of a folder, without the others."""
     for path in folder.glob("*/part*"):
-        if path.stem not in ("part0", "part1", "part2"):
+        if int(path.stem.removeprefix("part")) >= count:
             path.unlink()
+    return folder
+
+
+def test_a_few_defective_parts_are_told(line, tmp_path):
+    def ruined(rgb, xyz, number):
+        rgb[30:80, 30:80] = (230, 20, 210)
+        return defective(rgb, xyz, number)
+
+    found = drift(line.run, few(arrived(line, tmp_path / "in", ruined), 6), out=tmp_path / "out")
+    assert found.compared.least_p > found.compared.needed_p
+    assert found.compared.alarms.count == 6
+    assert found.compared.verdict == "more defective parts"
+    assert found.exit_code() == EXIT_GATE
+    told = " ".join(found.sentences())
+    assert "so few parts cannot show whether light, camera, fixture or sensor have changed" in told
+    assert "no change" not in told
+
+
+def test_the_page_tells_an_order_only_where_there_is_one(line, tmp_path):
+    found = drift(line.run, line.prepared, out=tmp_path / "one")
+    assert "Score of each part, in order" in found.page.read_text()
+    raw = shutil.copytree(line.raw, tmp_path / "raw")
+    good, odd = (raw / "flange" / "test" / name for name in ("good", "odd"))
+    for path in sorted(good.glob("*/*"))[::2]:
+        target = odd / path.relative_to(good)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    prepare(raw, tmp_path / "prepared", workers=1)
+    found = drift(line.run, tmp_path / "prepared", out=tmp_path / "two")
+    assert {name.split("/")[0] for name in found.names} == {"good", "odd"}
+    page = found.page.read_text()
+    assert "Score of each part, folder by folder" in page
+    assert "in order" not in page
+
+
+def test_scores_of_a_run_that_learned_from_its_good_parts_are_not_compared(line, tmp_path):
+    run = shutil.copytree(line.run, tmp_path / "run")
+    record = json.loads((run / RECORD).read_text())
+    record["calibration"] |= {"learned_from": True, "source": "whatever they are called"}
+    (run / RECORD).write_text(json.dumps(record))
+    found = drift(run, line.prepared)
+    assert found.compared.alarms is None
+    assert any("did not learn from, so scores are not compared" in told for told in found.sentences())
+
+
+def test_a_few_parts_cannot_tell(line, tmp_path):
+    folder = few(arrived(line, tmp_path / "in", darkened), 3)
     found = drift(line.run, folder, out=tmp_path / "out")
     assert found.compared.verdict == "too few parts to tell"
     assert found.exit_code() == 0
@@ -202,6 +255,42 @@ class TestFingerprints:
         with pytest.raises(WeightsError, match="damaged"):
             drift(run, line.prepared)
 
+    @pytest.mark.parametrize("definition", [None, 0, fingerprint.DEFINITION + 1])
+    def test_of_another_meaning_are_refused(self, line, tmp_path, definition):
+        run = shutil.copytree(line.run, tmp_path / "run")
+        tensors = load_tensors(run / CALIBRATION_FILE)
+        del tensors["definition"]
+        if definition is not None:
+            tensors["definition"] = torch.tensor([definition])
+        save_tensors(run / CALIBRATION_FILE, tensors)
+        record = json.loads((run / RECORD).read_text())
+        record["sha256"][CALIBRATION_FILE] = file_hash(run / CALIBRATION_FILE)
+        (run / RECORD).write_text(json.dumps(record))
+        with pytest.raises(WeightsError, match=f"of definition {definition or 0}, ") as caught:
+            drift(run, line.prepared)
+        assert "uipad calibrate RUN DATA" in caught.value.cure
+
+    def test_are_there_after_calibrations_that_were_stopped(self, line, tmp_path, monkeypatch):
+        def stopped(path, value):
+            raise KeyboardInterrupt
+
+        def kept():
+            return [one.named for one in read_fingerprints(run, read_record(run))]
+
+        run = shutil.copytree(line.run, tmp_path / "run")
+        before, other = kept(), calibrate.Request(run, arrived(line, tmp_path / "in", darkened))
+        monkeypatch.setattr(calibrate.files, "write_json", stopped)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                calibrate.calibrate(other)
+            assert kept() == before
+        monkeypatch.undo()
+        calibrate.calibrate(calibrate.Request(run, None, rate=0.2))  # without other parts
+        assert kept() == before
+        calibrate.calibrate(other)
+        assert len(kept()) == CAME
+        assert {path.name for path in run.glob("calibration*")} == {CALIBRATION_FILE}
+
     def test_keep_their_categories(self, line, tmp_path):
         parts = [
             Fingerprint(name, score, dict.fromkeys(FIGURES, score), np.full(3, score, np.float32))
@@ -212,6 +301,20 @@ class TestFingerprints:
         assert [(one.category, one.score, one.named, one.features.tolist()) for one in found] == [
             (one.category, one.score, one.named, one.features.tolist()) for one in parts
         ]
+
+    def test_another_meaning_takes_another_number(self):
+        """Where these figures change, fingerprint.DEFINITION must, or runs from before give false alarms."""
+        draw = np.random.default_rng(0)
+        height = draw.random((40, 60)).astype(np.float32)
+        sample = Sample(draw.integers(0, 256, (40, 60, 3), np.uint8), height, height < 0.9)
+        assert fingerprint.DEFINITION == 1
+        assert described(sample) == pytest.approx(
+            {
+                "brightness": 127.339, "contrast": 37.830, "red to blue": 0.987, "sharpness": 359.795,
+                "brightness of the border": 127.550, "missing geometry": 9.958, "mean height": 446.494,
+                "spread of heights": 261.259, "position across": 50.370, "position down": 47.951,
+            }, rel=1e-3,
+        )  # fmt: skip
 
     def test_say_what_a_person_sees(self):
         height = np.zeros((40, 80), np.float32)
@@ -281,7 +384,6 @@ class TestCompare:
         assert found.verdict == "steady"
         assert found.alarms is None and found.bulk_p is None
         assert next(row for row in found.rows if row.name == QUIET).p is None
-        assert LEARNED_FROM in Path(selection.__file__).read_text()
 
     def test_a_method_without_a_backbone(self):
         bare = [replace(one, features=np.zeros(0, np.float32)) for one in made_up(28, 0)]

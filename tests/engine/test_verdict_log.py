@@ -18,6 +18,15 @@ def test_two_may_not_write_one_log(tmp_path):
         assert ("a" in log, "b" in log, len(log)) == (True, False, 1)
 
 
+def test_names_of_files_are_known_after_a_restart(tmp_path):
+    with open_log(tmp_path, print) as log:
+        log.append({"key": "a", "name": "0"})
+        log.append({"key": "0", "verdict": "error"})
+        assert (log.has_files("0"), log.has_files("a")) == (True, False)
+    with open_log(tmp_path, print) as log:
+        assert (log.has_files("0"), log.has_files("a"), len(log)) == (True, False, 2)
+
+
 def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from uipad_cli.cli import main
-from uipad_cli.data import mvtec3d
+from uipad_cli.data import files, mvtec3d
 from uipad_cli.engine.infer import Request, infer
 from uipad_cli.engine.inspector import Settings, open_inspector
 from uipad_cli.engine.judging import without
 from uipad_cli.engine.watch import PATIENCE, Pace, follow
 from uipad_cli.errors import DataError, PartialError
 from uipad_cli.records import silent
+
+FILES = ("map", "heatmap", "relief", "mask")
 
 
 class Story:
@@ -63,7 +65,7 @@ def watch(loaded, incoming, tmp_path):
 
     def run(*events, idle=20.0, inspector=None, folder=incoming, **settings):
         heard, story = Heard([], []), Story(*events)
-        told = replace(loaded.settings, out=tmp_path / "out", **settings)
+        told = replace(loaded.settings, **{"out": tmp_path / "out", **settings})
         inspector = inspector or replace(loaded, settings=told)
         report = lambda step: heard.notes.append(step.note)  # noqa: E731
         follow(inspector, folder, idle=idle, tell=heard.lines.append, report=report, pace=story.pace)
@@ -101,7 +103,7 @@ class Stub:
         self.record = loaded.record.model_copy(update={"config": config})
         self.during, self.batches = during, []
 
-    def judge(self, items, report, on_error=None):
+    def judge(self, items, report, on_error=None, *, taken=None):
         self.batches.append([item.stem for item in items])
         for item in items:
             self.during(item)
@@ -195,6 +197,55 @@ def test_another_part_under_the_same_name_is_judged_anew(watch, incoming, parts,
     assert len({line["key"] for line in written(tmp_path)}) == 2
 
 
+def test_each_line_keeps_its_files_when_another_part_takes_its_name(watch, incoming, parts, tmp_path, monkeypatch):
+    put(incoming, "0", parts[0])
+    put(incoming, "0-2", parts[0])
+    first = watch(idle=0).lines
+    before = {line[kind]: Path(line[kind]).read_bytes() for line in first for kind in FILES}
+    second = watch((1, lambda: put(incoming, "0", parts[1]))).lines
+    monkeypatch.chdir(tmp_path)  # the same folder by another name
+    third = watch((1, lambda: put(incoming, "0", parts[0])), out=Path("out")).lines
+    names = [line["name"].rpartition("/")[2] for line in (*first, *second, *third)]
+    assert names == ["0", "0-2", "0-3", "0-4"]
+    lines = written(tmp_path)
+    assert [files.read_map(tmp_path / line["map"])[1]["score"] for line in lines] == [line["score"] for line in lines]
+    assert {path: Path(path).read_bytes() for path in before} == before
+    assert len({(tmp_path / line[kind]).resolve() for line in lines for kind in FILES}) == len(FILES) * len(lines)
+
+
+def test_a_part_that_has_no_line_leaves_its_name_to_the_next(watch, incoming, parts, tmp_path):
+    put(incoming, "0", parts[0])
+    (line,) = watch(idle=0).lines
+    (tmp_path / "out" / "verdicts.jsonl").write_bytes(b"")
+    assert [again["name"] for again in watch(idle=0).lines] == [line["name"]] == ["in/test/unlabelled/0"]
+
+
+def test_nothing_of_an_earlier_part_lies_beside_the_files_of_a_later_one(incoming, parts, loaded, world, tmp_path):
+    def judged(part, **settings):
+        put(incoming, "0", part)
+        told = replace(loaded.settings, model=world.run, out=out, **settings)
+        heard = []
+        rgb, depth = incoming / "rgb" / "0.png", incoming / "xyz" / "0.tiff"
+        infer(Request(rgb, None if told.missing else depth, told), tell=heard.append)
+        there = {str(path) for path in out.iterdir()}
+        assert there == {heard[0][kind] for kind in (*FILES, "ply") if heard[0].get(kind)}
+
+    out = tmp_path / "out"
+    judged(parts[0], ply=True)
+    judged(parts[1])
+    judged(parts[0], ply=True)
+    judged(parts[1], missing="depth")
+
+
+def test_a_scan_beside_the_files_is_not_removed(incoming, parts, loaded, world, tmp_path):
+    put(incoming, "0", parts[0])
+    (incoming / "0.ply").write_bytes(b"ply\nformat ascii 1.0\n")
+    settings = replace(loaded.settings, model=world.run, out=incoming)
+    infer(Request(incoming / "rgb" / "0.png", incoming / "xyz" / "0.tiff", settings), tell=print)
+    assert (incoming / "0_map.tiff").is_file()
+    assert (incoming / "0.ply").is_file()
+
+
 def test_a_part_that_changes_while_it_is_judged_has_no_verdict_until_it_is_done(
     watch, incoming, parts, loaded, tmp_path
 ):
@@ -216,12 +267,12 @@ def test_a_pair_that_cannot_be_read_has_one_line_and_stops_nobody(watch, incomin
     put(incoming, "bad", broken)
     put(incoming, "good", parts[0])
     heard = watch(idle=3)
-    assert [Path(line["rgb"]).stem for line in heard.lines] == ["good"]
     good, bad = written(tmp_path)
+    assert heard.lines == [good, bad]
+    assert Path(good["rgb"]).stem == "good"
     assert (good["verdict"] != "error", bad["verdict"]) == (True, "error")
     assert set(bad) == {"rgb", "depth", "verdict", "error", "key"}
     assert "bad.tiff" in bad["error"]
-    assert [note for note in heard.notes if "cannot be judged" in note] == [f"cannot be judged: {bad['error']}"]
     assert "1 judged; 1 could not be" in heard.notes[-1]
     assert watch(idle=3).lines == []
     assert len(written(tmp_path)) == 2
@@ -348,6 +399,21 @@ def test_exit_codes_are_those_of_the_verdicts(capsys, world, incoming, parts, tm
         assert capsys.readouterr().out == (out / "verdicts.jsonl").read_text()
         assert main([*command, "--out", str(out)]) == 0  # nothing new: nothing to raise an alarm about
     assert "1 already judged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("json_lines", [True, False])
+def test_programs_and_people_hear_of_parts_that_cannot_be_judged(
+    capsys, monkeypatch, world, incoming, parts, tmp_path, json_lines
+):
+    monkeypatch.setattr("uipad_cli.engine.watch.PATIENCE", 0.1)
+    put(incoming, "0", (b"", parts[0][1]))
+    out = tmp_path / "out"
+    command = ["infer", str(incoming), "--model", str(world.run), "--watch", "--idle", "0", "--out", str(out)]
+    assert main([*command, *(["--json"] if json_lines else [])]) == PartialError.exit_code
+    (line,) = written(tmp_path)
+    told, people = capsys.readouterr()
+    assert told == ((out / "verdicts.jsonl").read_text() if json_lines else "")
+    assert (f"error {line['rgb']}: {line['error']}" in people) != json_lines
 
 
 def test_parts_that_could_not_be_judged_are_a_partial_failure(monkeypatch, world, incoming, parts, tmp_path):

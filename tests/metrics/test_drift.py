@@ -192,4 +192,18 @@ CASES = {  # line, bulk, tail, explained
 def test_what_the_tests_mean_together(case, told):
     line, bulk, tail, explained = case
     assert tests.conclude(reachable=True, line=line, bulk=bulk, tail=tail, explained=explained) == told
-    assert "too few" in tests.conclude(reachable=False, line=line, bulk=bulk, tail=tail, explained=explained)
+
+
+@pytest.mark.parametrize("explained", [False, True])
+def test_alarms_and_changes_on_the_way_count_where_parts_are_too_few_for_the_rest(explained):
+    told = {
+        (line, tail): tests.conclude(reachable=False, line=line, bulk=False, tail=tail, explained=explained)
+        for line in (False, True)
+        for tail in (False, True)
+    }
+    assert told == {
+        (False, False): "too few parts to tell",
+        (False, True): "more defective parts",
+        (True, False): "line changed",
+        (True, True): "line changed" if explained else "both",
+    }

@@ -31,7 +31,6 @@ from uipad_cli.records import UNLABELLED, Item, Report, silent
 
 DOCUMENT, PAGE, FOLDER = "drift.json", "drift.html", "drift"
 ALPHA, LEAST_ALPHA = 0.01, 0.002  # draws give no p that would be small enough for less
-LEARNED_FROM = "training, nothing is promised of others"  # engine/selection.py: such scores are too low for others
 FEATURE_FLOOR = 0.05  # of their spread over the part: about what a defect on a twentieth of it can do
 MOVED = 1.0  # spreads of good parts, from which on most parts are elsewhere
 COMPONENTS = 8
@@ -79,10 +78,18 @@ class Comparison:
     needed: int | None
     points: tests.Floats
 
+    @property
+    def reachable(self) -> bool:
+        """Whether so many parts could show a change of the line in all of them."""
+        return self.least_p <= self.needed_p
+
 
 @dataclass(frozen=True)
 class Drift:
-    """What `uipad drift` has to say of a folder; before, now: fingerprints, the latter of the parts `names`."""
+    """What `uipad drift` has to say of a folder; before, now: fingerprints, the latter of the parts `names`.
+
+    ordered: these are in an order of arrival, by their names.
+    """
 
     record: Checkpoint
     folder: Path
@@ -94,6 +101,7 @@ class Drift:
     failures: Sequence[str] = ()
     notes: Sequence[str] = ()
     page: Path = field(default=Path(PAGE))
+    ordered: bool = False
 
     @property
     def since(self) -> str | None:
@@ -152,14 +160,14 @@ def drift(
     notes = []
     if precision_name(method.compute) != record.calibration.precision:
         notes.append(f"note: the calibration was computed in {record.calibration.precision}, these parts were not")
-    fair = record.calibration.source != LEARNED_FROM
+    fair = not record.calibration.learned_from  # such scores are too low for others
     if not fair:
         notes.append("note: the run keeps no good parts that it did not learn from, so scores are not compared")
     compared = compare(
         before, now, alpha, floors=floors(record), rate=record.calibration.rate, fair=fair, ordered=ordered
     )
     target = out or runs[0] / FOLDER
-    found = Drift(record, folder, alpha, before, now, names, compared, failures, notes, target / PAGE)
+    found = Drift(record, folder, alpha, before, now, names, compared, failures, notes, target / PAGE, ordered)
     files.write_bytes(target / PAGE, drift_page.page_of(found).encode())
     files.write_json(target / DOCUMENT, found.document())
     return found
@@ -197,9 +205,9 @@ def compare(
     bulk_p, bulk_shift = found["bulk"], tests.lower_half_shift(scores[:size], scores[size:])
     bulk = significant["bulk"] and bulk_shift >= MOVED
     alarms = tests.alarms(scores[:size], scores[size:], USUAL_RATE if rate is None else rate) if fair else None
-    reached = tests.least_p(size, len(now))
+    reached, asked = tests.least_p(size, len(now)), share / tested
     verdict = tests.conclude(
-        reachable=reached * tested <= share,
+        reachable=reached <= asked,
         line=seen or any(row.moved for row in table),
         bulk=bulk,
         tail=alarms is not None and alarms.p <= share,
@@ -209,7 +217,7 @@ def compare(
         verdict, table, features_p=found["features"], features_shift=shift, features_moved=seen,
         bulk_p=bulk_p, bulk_moved=bulk, alarms=alarms, order_p=None if change is None else change.p,
         change=change if stepped or any(row.stepped for row in table) else None,
-        least_p=reached, needed_p=share / tested, needed=tests.parts_needed(size, share / tested),
+        least_p=reached, needed_p=asked, needed=tests.parts_needed(size, asked),
         points=points[:, :2],
     )  # fmt: skip
 

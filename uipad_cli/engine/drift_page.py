@@ -14,9 +14,12 @@ _FAILURES = 3  # that a sentence names
 _CURES = {
     "line changed": "if the change is meant, calibrate by good parts of the new line (`uipad calibrate RUN DATA`) or "
     "train again; if not, look at light, camera, fixture and sensor",
-    "more defective parts": "light, camera, fixture and sensor are as before: look at the parts",
+    "more defective parts": "no change of light, camera, fixture or sensor shows in so many parts: look at the parts",
     "both": "look at the line first, then at the parts",
 }
+_UNTOLD = (
+    "so few parts cannot show whether light, camera, fixture or sensor have changed: look at the parts, then there"
+)
 
 
 def sentences(drift: Drift) -> list[str]:
@@ -29,7 +32,8 @@ def sentences(drift: Drift) -> list[str]:
             f"good parts does; {alarms.promised:.1f} would be usual (p {alarms.p:.2g})"
         )
     if drift.compared.verdict in _CURES:
-        told.append(_CURES[drift.compared.verdict])
+        untold = drift.compared.verdict == "more defective parts" and not drift.compared.reachable
+        told.append(_UNTOLD if untold else _CURES[drift.compared.verdict])
     if drift.failures:
         more = f" and {len(drift.failures) - _FAILURES} more" if len(drift.failures) > _FAILURES else ""
         pairs = "1 pair was" if len(drift.failures) == 1 else f"{len(drift.failures)} pairs were"
@@ -45,6 +49,8 @@ def headline(drift: Drift) -> str:
         wanted = "calibrate by more" if compared.needed is None else f"it takes {compared.needed} parts"
         best = f"{counted} give p {compared.least_p:.2g} at best, and {compared.needed_p:.2g} is asked"
         return f"{compared.verdict}: {best}; {wanted}"
+    if compared.verdict == "steady":
+        return f"{compared.verdict}: {counted} show no change"
     if compared.verdict not in ("line changed", "both"):
         return f"{compared.verdict}: {counted}"
     reasons = [told_change(row) for row in compared.rows if row.moved]
@@ -127,7 +133,7 @@ def page_of(drift: Drift) -> str:
     quiet = [one.named[QUIET] for one in drift.before]
     strips = [
         Strip(
-            "Score of each part, in order",
+            f"Score of each part, {'in order' if drift.ordered else 'folder by folder: no order is known'}",
             _dots(before, [one.score for one in drift.before], [False] * len(before)),
             _dots(names, [one.score for one in drift.now], alarm),
             [Line("threshold", calibration.threshold), Line("unsure from", calibration.unsure_from)],

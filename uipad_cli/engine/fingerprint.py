@@ -25,11 +25,13 @@ from uipad_cli.errors import WeightsError
 from uipad_cli.methods.base import Method
 from uipad_cli.records import Sample
 
+DEFINITION = 1  # raise it where a figure, the quiet level or the features come to mean something else
+EARLIER_FILE = "calibration-earlier.safetensors"  # there while fingerprints are replaced
 CALIBRATE_ONCE = "run `uipad calibrate RUN DATA` once, with good parts"
 GROUPS = 2
 QUIET = "quiet level"
 _LUMA = (0.299, 0.587, 0.114)
-_NAMED, _FEATURES, _SCORE, _CATEGORY = "named/", "features", "score", "category"
+_NAMED, _FEATURES, _SCORE, _CATEGORY, _DEFINITION = "named/", "features", "score", "category", "definition"
 
 Floats = npt.NDArray[np.float32]
 
@@ -149,10 +151,17 @@ def _features(method: Method, pairs: Pairs, sample: Sample) -> Floats:
     return np.asarray((places.mean(dim=2) / spread).flatten().cpu().numpy(), np.float32)
 
 
-def save_fingerprints(folder: Path, parts: Sequence[Fingerprint]) -> str:
-    """Write the fingerprints of good parts into a run's folder; returns the file's hash for the record."""
+def save_fingerprints(folder: Path, parts: Sequence[Fingerprint], record: Checkpoint | None = None) -> str:
+    """Write the fingerprints of good parts into a run's folder; returns the file's hash for the record.
+
+    record: the one that lies there; its fingerprints are kept until `settle`, should the next one not be written.
+    """
+    path = folder / CALIBRATION_FILE
+    if record is not None and _named_by(record, path):
+        path.replace(folder / EARLIER_FILE)
     categories = sorted({part.category for part in parts})
     tensors = {
+        _DEFINITION: torch.tensor([DEFINITION]),
         _SCORE: torch.tensor([part.score for part in parts], dtype=torch.float64),
         _FEATURES: torch.from_numpy(np.stack([part.features for part in parts])),
         **{_NAMED + name: torch.tensor([part.named[name] for part in parts]) for name in FIGURES},
@@ -161,23 +170,37 @@ def save_fingerprints(folder: Path, parts: Sequence[Fingerprint]) -> str:
             for name in categories
         },
     }
-    save_tensors(folder / CALIBRATION_FILE, tensors)
-    return file_hash(folder / CALIBRATION_FILE)
+    save_tensors(path, tensors)
+    return file_hash(path)
+
+
+def settle(folder: Path, record: Checkpoint) -> None:
+    """Drop what `save_fingerprints` kept, once a record was written that does not name it."""
+    if not _named_by(record, folder / EARLIER_FILE):
+        (folder / EARLIER_FILE).unlink(missing_ok=True)
 
 
 def read_fingerprints(folder: Path, record: Checkpoint) -> list[Fingerprint]:
     """Those of the good parts that the run in `folder` was calibrated by, in their order.
 
-    Raises WeightsError where the run has none, or the file is not the one that the record was written for.
+    Raises WeightsError where the run has none, where the file is not the one that the record was written for, and where
+    its figures are defined otherwise than here.
     """
-    tensors = load_checked(folder / CALIBRATION_FILE, record.sha256, CALIBRATE_ONCE)
+    path, hashes = folder / CALIBRATION_FILE, record.sha256
+    if _named_by(record, folder / EARLIER_FILE):  # a calibration was stopped before it wrote its record
+        path, hashes = folder / EARLIER_FILE, {EARLIER_FILE: hashes[CALIBRATION_FILE]}
+    tensors = load_checked(path, hashes, CALIBRATE_ONCE)
+    found = int(tensors.get(_DEFINITION, torch.zeros(1))[0])
+    if found != DEFINITION:
+        told = f"its figures are of definition {found}, this uipad compares those of {DEFINITION}"
+        raise WeightsError(f"{path}: {told}", CALIBRATE_ONCE)
     names = {key.removeprefix(_CATEGORY): value for key, value in tensors.items() if key.startswith(_CATEGORY)}
     category = {place: name for name, places in names.items() for place in places.tolist()}
     named = {name: tensors.get(_NAMED + name) for name in FIGURES}
     lacking = [name for name, values in named.items() if values is None]
     if lacking or {_SCORE, _FEATURES} - set(tensors):
         told = ", ".join(lacking) or "scores or features"
-        raise WeightsError(f"{folder / CALIBRATION_FILE}: holds no {told}, written by another uipad", CALIBRATE_ONCE)
+        raise WeightsError(f"{path}: holds no {told}, written by another uipad", CALIBRATE_ONCE)
     return [
         Fingerprint(
             category.get(place, record.category),
@@ -187,3 +210,8 @@ def read_fingerprints(folder: Path, record: Checkpoint) -> list[Fingerprint]:
         )
         for place in range(len(tensors[_SCORE]))
     ]
+
+
+def _named_by(record: Checkpoint, path: Path) -> bool:
+    """Whether a file holds the fingerprints that a record was written for."""
+    return path.is_file() and file_hash(path) == record.sha256.get(CALIBRATION_FILE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,15 +21,19 @@ from uipad_cli.data.surface import surface
 from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
 from uipad_cli.engine.judging import Judged, OnError, at_full_size, judge, pairs_of, without
-from uipad_cli.engine.pictures import draw, heat_overlay
+from uipad_cli.engine.pictures import Mask, draw, heat_overlay
 from uipad_cli.engine.runtime import choose_compute, precision_name
-from uipad_cli.engine.verdicts import findings
+from uipad_cli.engine.verdicts import findings, regions_mask, regions_of
 from uipad_cli.errors import UsageError
 from uipad_cli.methods.base import Method
 from uipad_cli.records import Item, Missing, Progress, Report
 
 Line = Mapping[str, object]
 Tell = Callable[[Line], None]
+Taken = Callable[[str], bool]
+
+_SCORED = "score: 0 is usual on good parts"  # in the first bytes of every cloud that is written here
+_HEAD = 512
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,23 @@ class Inspector:
         """Where verdicts change."""
         return self.record.calibration
 
-    def judge(self, items: Sequence[Item], report: Report, on_error: OnError | None = None) -> Iterator[Line]:
-        """The JSON line of every pair, its files written; errors as `judge` (engine/judging.py), and ResourceError."""
-        for judged in judge(self.method, self._pairs(items), report, task="infer", on_error=on_error):
-            yield self._line(at_full_size(judged, self.record.preparation, self.settings.missing))
+    def judge(
+        self, items: Sequence[Item], report: Report, on_error: OnError | None = None, *, taken: Taken | None = None
+    ) -> Iterator[Line]:
+        """The JSON line of every pair, its files written; errors as `judge` (engine/judging.py), and ResourceError.
+
+        taken: whether files of a name below `out` must stay; those of a part that has the same name get a number then,
+        and each line tells its "name". Without it they are replaced.
+        """
+        for one in judge(self.method, self._pairs(items), report, task="infer", on_error=on_error):
+            item = one.item
+            name = item.name.strip("/") if item.category or item.split else item.stem
+            told: Line = {}
+            if taken is not None:
+                name = _free(name, taken)
+                told = {"name": name}
+            judged = at_full_size(one, self.record.preparation, self.settings.missing)
+            yield {**self._line(judged, self.settings.out / name), **told}
 
     @property
     def _preparation(self) -> Preparation:
@@ -79,19 +97,23 @@ class Inspector:
     def _pairs(self, items: Sequence[Item]) -> Pairs:
         return replace(pairs_of(self.record, items, self.settings.missing), preparation=self._preparation)
 
-    def _line(self, judged: Judged) -> Line:
-        """Write the files of a part; what is said of it."""
+    def _line(self, judged: Judged, stem: Path) -> Line:
+        """Write the files of a part, remove those of an earlier part of this name; what is said of it."""
         began = time.perf_counter()
         item, calibration, missing = judged.item, self.calibration, self.settings.missing
         geometry = missing != "depth"
-        name = item.name.strip("/") if item.category or item.split else item.stem
-        stem = self.settings.out / name
-        found = findings(judged, calibration, self.record.config.framing, geometry=geometry)
+        regions = regions_of(judged, calibration)
+        found = findings(judged, regions, calibration, self.record.config.framing, geometry=geometry)
+        mask = regions_mask(regions, judged.map.shape)
         about = {"score": judged.score, "threshold": calibration.threshold, "low": calibration.map_low}
         map_path = stem.with_name(f"{stem.name}_map.tiff")
         files.write_tiff(map_path, judged.map, {**about, "high": calibration.map_high})
-        drawn = draw(stem, judged, calibration, geometry=geometry)
-        ply = self._cloud(stem, judged) if self.settings.ply and geometry else None
+        drawn = draw(stem, judged, calibration, mask, geometry=geometry)
+        ply = self._cloud(stem, judged, mask) if self.settings.ply and geometry else None
+        if drawn.relief is None:
+            stem.with_name(f"{stem.name}_relief.png").unlink(missing_ok=True)
+        if ply is None:
+            _remove_cloud(stem.with_name(f"{stem.name}.ply"))
         shown = item.rgb if item.geometry_kind == "height" else colour_path(item, self.record.preparation.light)
         there: dict[str, object] = {"rgb": str(shown), "depth": str(item.geometry)}
         if missing is not None:
@@ -116,7 +138,7 @@ class Inspector:
             },
         }
 
-    def _cloud(self, stem: Path, judged: Judged) -> Path | None:
+    def _cloud(self, stem: Path, judged: Judged, mask: Mask) -> Path | None:
         """Write <stem>.ply: the points of the part, coloured as its heat map, its score in calibrated units at each.
 
         None where no point was measured and looked at.
@@ -126,20 +148,37 @@ class Inspector:
         if not there.any():
             return None
         calibration = self.calibration
-        score = (judged.map - calibration.map_low) / (calibration.map_high - calibration.map_low)
+        score = calibration.excess(judged.map)
         path = stem.with_name(f"{stem.name}.ply")
         told = f"{'metres' if found.metric else 'no unit: the sensor told none'}; axes of the {found.frame}"
         write_ply(
             path,
             found.points[there],
-            heat_overlay(judged, calibration)[there],
+            heat_overlay(judged, calibration, mask)[there],
             {"score": score[there].astype(np.float32)},
             [
-                "score: 0 is usual on good parts, 1 the most that good parts show",
+                f"{_SCORED}, 1 their upper end",
                 told,
             ],
         )
         return path
+
+
+def _free(name: str, taken: Taken) -> str:
+    """The name itself, or with the first number from 2 on that makes it a free one."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if not taken(one))
+
+
+def _remove_cloud(path: Path) -> None:
+    """Remove a cloud of an earlier part; a scan of this name, where OUT is the folder of the pairs, is left alone."""
+    try:
+        with path.open("rb") as file:
+            ours = _SCORED.encode() in file.read(_HEAD)
+    except FileNotFoundError:
+        return
+    if ours:
+        path.unlink()
 
 
 def open_inspector(settings: Settings, report: Report) -> Inspector:
@@ -156,5 +195,7 @@ def open_inspector(settings: Settings, report: Report) -> Inspector:
         told = f"note: the threshold was found in {record.calibration.precision}, not in the precision of these scores"
         report(Progress("note", 0, 0, note=told))
     if settings.threshold is not None:
-        record = record.model_copy(update={"calibration": record.calibration.given(settings.threshold)})
+        record = record.model_copy(
+            update={"calibration": record.calibration.told("given", settings.threshold, settings.threshold)}
+        )
     return Inspector(settings, record, method)

@@ -1,4 +1,7 @@
-"""OUT/verdicts.jsonl: a line for each part that was judged, each on disk before the next part is."""
+"""OUT/verdicts.jsonl: a line for each part that was judged, each on disk before the next part is.
+
+Each has a "key", which tells its part from all others, and the "name" of its files below OUT where it has some.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,25 @@ _CHUNK = 64 * 1024
 
 
 class VerdictLog:
-    """An open log and what it knows. Of each key only a hash is kept, so that years of parts fit into memory."""
+    """An open log and what it knows. Of each key and name only a hash is kept: years of parts fit into memory."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
         self._file = file
-        self._known = {_hash(key) for key in _keys(file)}
+        self._known: set[bytes] = set()
+        self._names: set[bytes] = set()
+        for line in _lines(file):
+            self._note(line)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and _hash(key) in self._known
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def has_files(self, name: str) -> bool:
+        """Whether files of this name belong to a line."""
+        return _hash(name) in self._names
 
     def append(self, line: Mapping[str, object]) -> None:
         """Write a line with its "key" and flush it to disk, or leave the file as it was. Raises ResourceError."""
@@ -42,7 +52,12 @@ class VerdictLog:
             with suppress(OSError):
                 self._file.truncate(end)
             raise _unwritable(self.path, error) from error
+        self._note(line)
+
+    def _note(self, line: Mapping[str, object]) -> None:
         self._known.add(_hash(str(line["key"])))
+        if isinstance(line.get("name"), str):
+            self._names.add(_hash(str(line["name"])))
 
 
 @contextmanager
@@ -102,8 +117,8 @@ def _mend(file: BinaryIO) -> int:
     return size - end
 
 
-def _keys(file: BinaryIO) -> Iterator[str]:
-    """Keys of all lines; a line of something else is passed over."""
+def _lines(file: BinaryIO) -> Iterator[Mapping[str, object]]:
+    """All lines that have a key; a line of something else is passed over."""
     file.seek(0)
     with open(os.dup(file.fileno()), "rb") as lines:  # noqa: PTH123 - buffered, for its many lines
         for text in lines:
@@ -112,7 +127,7 @@ def _keys(file: BinaryIO) -> Iterator[str]:
             except (ValueError, RecursionError):
                 continue
             if isinstance(line, dict) and isinstance(line.get("key"), str):
-                yield line["key"]
+                yield line
 
 
 def _hash(key: str) -> bytes:

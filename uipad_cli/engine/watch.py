@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from uipad_cli.engine.arrivals import Arrival, Incoming, Say
+from uipad_cli.engine.arrivals import Arrival, Incoming
 from uipad_cli.engine.inspector import Inspector, Line, Tell
 from uipad_cli.engine.judging import check_preparation
 from uipad_cli.engine.runtime import StopRequest
@@ -55,9 +55,10 @@ def follow(
 ) -> Followed:
     """Judge what comes until a signal asks for an end, or nothing new has come for `idle` seconds.
 
-    `tell` hears each verdict once it is in OUT/verdicts.jsonl; a pair that stays unreadable has a line there with the
-    verdict "error". Raises Terminated and KeyboardInterrupt after the part at hand, ResourceError, WeightsError, and
-    DataError for a folder that was prepared otherwise than what the run has learned from.
+    `tell` hears each line once it is in OUT/verdicts.jsonl; a pair that stays unreadable has one with the verdict
+    "error". Pictures of a part that came before under the same name are kept. Raises Terminated and KeyboardInterrupt
+    after the part at hand, ResourceError, WeightsError, and DataError for a folder that was prepared otherwise than
+    what the run has learned from.
     """
 
     def say(text: str) -> None:
@@ -68,7 +69,7 @@ def follow(
     with open_log(inspector.settings.out, say) as log, StopRequest() as stop:
         watch = _Watch(inspector, incoming, log, stop, pace or Pace())
         say(f"watching {folder}, {len(log)} already judged; Ctrl-C ends")
-        watch.run(idle, tell, say)
+        watch.run(idle, tell)
         say(_last_words(watch.done, incoming, stopped=stop.wished is not None))
         if stop.wished == signal.SIGTERM:
             raise Terminated("terminated", "the same command goes on with what came meanwhile")
@@ -98,7 +99,7 @@ class _Watch:
         self.waits: dict[tuple[Path, Path], _Wait] = {}
         self.done = Followed()
 
-    def run(self, idle: float | None, tell: Tell, say: Say) -> None:
+    def run(self, idle: float | None, tell: Tell) -> None:
         """Look, judge, rest; until a signal came, or nothing new has come for `idle` seconds."""
         batch = self.inspector.record.config.batch
         lonely: set[Path] = set()
@@ -111,7 +112,7 @@ class _Watch:
                 last = began
             lonely = set(self.incoming.waiting)
             for start in range(0, len(ready), batch):
-                self._judge(ready[start : start + batch], tell, say)
+                self._judge(ready[start : start + batch], tell)
                 last = self.pace.clock()
                 if self.stop.wished is not None:
                     return
@@ -135,7 +136,7 @@ class _Watch:
                 ready.append(one)
         return sorted(ready, key=lambda one: (one.written, one.key)), news
 
-    def _judge(self, chosen: Sequence[Arrival], tell: Tell, say: Say) -> None:
+    def _judge(self, chosen: Sequence[Arrival], tell: Tell) -> None:
         """Read and judge a batch, until a signal came; who cannot be read is tried again later."""
         left: dict[int, Arrival] = {}
         items: list[Item] = []
@@ -145,16 +146,16 @@ class _Watch:
             try:
                 item = self.incoming.item(one)
             except DataError as error:
-                self._refuse(one, error, say)
+                self._refuse(one, error, tell)
                 continue
             items.append(item)
             left[id(item)] = one
 
         def refuse(item: Item, error: DataError) -> None:
-            self._refuse(left.pop(id(item)), error, say)
+            self._refuse(left.pop(id(item)), error, tell)
 
         try:
-            for verdict in self.inspector.judge(items, silent, refuse):
+            for verdict in self.inspector.judge(items, silent, refuse, taken=self.log.has_files):
                 one = left.pop(next(iter(left)))  # verdicts come in the order of the items
                 if not self.incoming.changed(one):  # or it was read while it was written
                     line = {**verdict, "key": one.key}
@@ -164,9 +165,9 @@ class _Watch:
                 if self.stop.wished is not None:
                     return
         except DataError as error:  # a file was taken away between the verdict and its pictures
-            self._refuse(next(iter(left.values())), error, say)
+            self._refuse(next(iter(left.values())), error, tell)
 
-    def _refuse(self, one: Arrival, error: DataError, say: Say) -> None:
+    def _refuse(self, one: Arrival, error: DataError, tell: Tell) -> None:
         """Note that a pair cannot be read; give it up if that is known for long and it is still the same."""
         wait = self.waits[one.files]
         if wait.refused is None:
@@ -174,8 +175,9 @@ class _Watch:
         elif self.incoming.there(one):
             missing = self.inspector.settings.missing
             named = {"rgb": str(one.rgb), "depth": str(one.geometry)} | ({} if missing is None else {missing: None})
-            self._keep(one, {**named, "verdict": ERROR, "error": error.message, "key": one.key})
-            say(f"cannot be judged: {error.message}")
+            line = {**named, "verdict": ERROR, "error": error.message, "key": one.key}
+            self._keep(one, line)
+            tell(line)
             # of a long watch, the first are told at its end, the others counted
             self.done.failures.append(error.message if len(self.done.failures) < TOLD else "")
 

@@ -129,14 +129,15 @@ def alarms(good: ArrayLike, scores: ArrayLike, rate: float) -> Alarms:
 def conclude(*, reachable: bool, line: bool, bulk: bool, tail: bool, explained: bool) -> Verdict:
     """What the tests mean together.
 
-    reachable: so few parts could have shown a change; line: what defects do not move (features, named figures, quiet
-    maps) is another one for most parts; bulk: the lower half of the scores is; tail: more alarms than good parts raise;
-    explained: the lower half may have moved along, by weaker evidence than `bulk` takes. A line that moves it explains
-    alarms, so nothing is said of the parts then. Where nothing but scores has moved, alarms mean defects, however many
-    parts have one; without alarms it is the line.
+    reachable: so few parts could have shown a change of all of them; line: what defects do not move (features, named
+    figures, quiet maps) is another one for most parts, or since a place in their order; bulk: the lower half of the
+    scores is; tail: more alarms than good parts raise; explained: the lower half may have moved along, by weaker
+    evidence than `bulk` takes. A line that moves it explains alarms, so nothing is said of the parts then. Where
+    nothing but scores has moved, alarms mean defects, however many parts have one; without alarms it is the line.
+    Alarms count where parts are too few to tell of the line.
     """
-    if not reachable:
-        return "too few parts to tell"
+    if not reachable and not line:
+        return "more defective parts" if tail else "too few parts to tell"
     if line:
         return "both" if tail and not (bulk or explained) else "line changed"
     if tail:
