@@ -110,7 +110,7 @@ def drift(
     alpha: Annotated[float, typer.Option(min=0.002, max=1, help="Chance of a false alarm on a steady line.")] = 0.01,
     category: Annotated[str | None, typer.Option(help="What the parts are, for a run of all.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the page; default RUN/drift.")] = None,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 11: line changed, or more defects.")] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 11: line changed, more defects.")] = False,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
     json: opt.Json = False,

@@ -5,6 +5,7 @@
     method.safetensors       what the method learned
     backbone.safetensors     the frozen backbone up to its last kept block
     calibration.safetensors  fingerprints of the good parts that it was calibrated by (engine/fingerprint.py)
+    calibration-earlier...   the same of the calibration before, while a new one is written
     training.safetensors     where an unfinished run stands; gone when it is finished
     log.jsonl                loss and gauges of every step
 """  # fmt: skip
