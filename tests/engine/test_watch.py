@@ -237,13 +237,15 @@ def test_nothing_of_an_earlier_part_lies_beside_the_files_of_a_later_one(incomin
     judged(parts[1], missing="depth")
 
 
-def test_a_scan_beside_the_files_is_not_removed(incoming, parts, loaded, world, tmp_path):
+def test_a_scan_beside_the_files_is_neither_removed_nor_overwritten(incoming, parts, loaded, world, tmp_path):
     put(incoming, "0", parts[0])
     (incoming / "0.ply").write_bytes(b"ply\nformat ascii 1.0\n")
-    settings = replace(loaded.settings, model=world.run, out=incoming)
-    infer(Request(incoming / "rgb" / "0.png", incoming / "xyz" / "0.tiff", settings), tell=print)
-    assert (incoming / "0_map.tiff").is_file()
-    assert (incoming / "0.ply").is_file()
+    for ply in (True, False):
+        settings = replace(loaded.settings, model=world.run, out=incoming, ply=ply)
+        infer(Request(incoming / "rgb" / "0.png", incoming / "xyz" / "0.tiff", settings), tell=print)
+        assert (incoming / "0_map.tiff").is_file()
+        assert (incoming / "0_points.ply").is_file() == ply
+        assert (incoming / "0.ply").read_bytes() == b"ply\nformat ascii 1.0\n"
 
 
 def test_a_part_that_changes_while_it_is_judged_has_no_verdict_until_it_is_done(

@@ -32,9 +32,6 @@ Line = Mapping[str, object]
 Tell = Callable[[Line], None]
 Taken = Callable[[str], bool]
 
-_SCORED = "score: 0 is usual on good parts"  # in the first bytes of every cloud that is written here
-_HEAD = 512
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -113,7 +110,7 @@ class Inspector:
         if drawn.relief is None:
             stem.with_name(f"{stem.name}_relief.png").unlink(missing_ok=True)
         if ply is None:
-            _remove_cloud(stem.with_name(f"{stem.name}.ply"))
+            _points(stem).unlink(missing_ok=True)
         shown = item.rgb if item.geometry_kind == "height" else colour_path(item, self.record.preparation.light)
         there: dict[str, object] = {"rgb": str(shown), "depth": str(item.geometry)}
         if missing is not None:
@@ -139,7 +136,7 @@ class Inspector:
         }
 
     def _cloud(self, stem: Path, judged: Judged, mask: Mask) -> Path | None:
-        """Write <stem>.ply: the points of the part, coloured as its heat map, its score in calibrated units at each.
+        """Write <stem>_points.ply: the part as points, coloured as its heat map, with its scores in calibrated units.
 
         None where no point was measured and looked at.
         """
@@ -149,36 +146,27 @@ class Inspector:
             return None
         calibration = self.calibration
         score = calibration.excess(judged.map)
-        path = stem.with_name(f"{stem.name}.ply")
+        path = _points(stem)
         told = f"{'metres' if found.metric else 'no unit: the sensor told none'}; axes of the {found.frame}"
         write_ply(
             path,
             found.points[there],
             heat_overlay(judged, calibration, mask)[there],
             {"score": score[there].astype(np.float32)},
-            [
-                f"{_SCORED}, 1 their upper end",
-                told,
-            ],
+            ["score: 0 is usual on good parts, 1 their upper end", told],
         )
         return path
+
+
+def _points(stem: Path) -> Path:
+    """Where the points of a part go: never over a scan of the same name, should OUT be the folder of the pairs."""
+    return stem.with_name(f"{stem.name}_points.ply")
 
 
 def _free(name: str, taken: Taken) -> str:
     """The name itself, or with the first number from 2 on that makes it a free one."""
     numbered = (f"{name}-{number}" for number in itertools.count(2))
     return next(one for one in itertools.chain([name], numbered) if not taken(one))
-
-
-def _remove_cloud(path: Path) -> None:
-    """Remove a cloud of an earlier part; a scan of this name, where OUT is the folder of the pairs, is left alone."""
-    try:
-        with path.open("rb") as file:
-            ours = _SCORED.encode() in file.read(_HEAD)
-    except FileNotFoundError:
-        return
-    if ours:
-        path.unlink()
 
 
 def open_inspector(settings: Settings, report: Report) -> Inspector:
