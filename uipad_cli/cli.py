@@ -177,15 +177,18 @@ def evaluate(
 ) -> None:
     """Measure a run on the test split: figures per defect type, contact sheets, a page; or a gate: exit code 11."""
     from uipad_cli.engine import evaluate as engine
+    from uipad_cli.engine.eval_page import report_page
 
     demands = engine.demanded(
         run, data, out, missing, least=least or [], baseline=baseline, tolerance=tolerance
     )  # fmt: skip
     with console.progress() as report:
         results = engine.evaluate(
-            run, data, out=out, device=device, precision=precision, missing=missing, page=page, report=report
+            run, data, out=out, device=device, precision=precision, missing=missing, charts=page, report=report
         )  # fmt: skip
     console.table(f"{data}", *engine.rows(results))
+    if page:
+        console.note(f"open {report_page(results, run, data, out, missing)}")
     gate = demands.gate(engine.figures(results))
     if gate.checks:
         console.table("gate", *gate.rows())

@@ -9,6 +9,7 @@ import pytest
 from uipad_cli.data import files
 from uipad_cli.engine import evaluate as engine
 from uipad_cli.engine import shown
+from uipad_cli.engine.eval_page import report_page
 from uipad_cli.engine.evaluate import document, evaluate, mean_metrics
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.report.page import COLUMNS
@@ -67,7 +68,8 @@ def test_the_clearest_the_most_mistaken_and_the_borderline_verdicts_have_sheets(
 
 def test_the_page_is_written_where_it_is_asked_for(world, results, tmp_path):
     assert results[0].charts is None
-    (result,) = evaluate(world.run, world.prepared, out=tmp_path, page=True)
+    (result,) = evaluate(world.run, world.prepared, out=tmp_path, charts=True)
+    assert report_page([result], world.run, world.prepared, tmp_path, None) == tmp_path / "report.html"
     assert result.metrics == results[0].metrics
     assert len(result.charts.clouds) == 4
     low, high = result.charts.intervals["aupro_30"]

@@ -25,13 +25,12 @@ def test_what_was_never_seen_is_no_region():
     map_ = spotted()
     map_[:, :40] = np.nan
     assert len(find_regions(map_, 1.0)) == 1
-    assert find_regions(np.full((4, 4), np.nan, np.float32), 1.0, loud=True) == []
+    assert find_regions(np.full((4, 4), np.nan, np.float32), 1.0) == []
 
 
-def test_a_quiet_part_has_none_and_a_loud_one_always_has():
+def test_without_a_pixel_above_the_limit_it_is_the_highest_hundredth():
     map_ = np.linspace(0, 1, 1000, dtype=np.float32).reshape(20, 50)
-    assert find_regions(map_, 2.0) == []
-    (only,) = find_regions(map_, 2.0, loud=True)
+    (only,) = find_regions(map_, 2.0)
     assert only.area == 10
     assert only.peak == 1.0
 

@@ -4,6 +4,7 @@ import browser
 import numpy as np
 import pytest
 
+from uipad_cli.engine.eval_page import report_page
 from uipad_cli.engine.evaluate import evaluate
 from uipad_cli.report.cloud import Cloud, document, script_hash, viewer_script
 from uipad_cli.report.page import template
@@ -247,8 +248,8 @@ def test_without_webgl_a_sentence_stands_there(page):
 
 def test_the_page_of_an_evaluation_opens_whole(chromium, world, tmp_path):
     """What `eval --report` writes: nothing is asked for outside, nothing is complained of, its parts are drawn."""
-    evaluate(world.run, world.prepared, out=tmp_path, page=True)
-    tab = chromium.open(tmp_path / "report.html", width=1100, height=900)
+    results = evaluate(world.run, world.prepared, out=tmp_path, charts=True)
+    tab = chromium.open(report_page(results, world.run, world.prepared, tmp_path, None), width=1100, height=900)
     assert tab.seconds < 10
     assert tab.complaints == []
     assert len(tab.fetched) == 1

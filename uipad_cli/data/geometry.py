@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import sqrt
 from typing import Literal
 
 import cv2
@@ -22,6 +23,8 @@ Mask = npt.NDArray[np.bool_]
 FOREGROUND_NOISES = 5.0  # a pixel this many times the plane noise above the plane belongs to the part
 _LEAST_FOREGROUND = 0.01  # share of the measured pixels; below it, the plane is the part itself
 _LEAST_SOLID = 5e-4  # share of them that a small part covers with its inner pixels
+_APART = 16  # pixels between points that are measured: from one pixel to the next, noise adds a tenth to the way
+_LINES = 64  # rows, and columns, along which that is done
 _SCALE_SAMPLES = 20_000  # heights that one part gives to the scale
 
 
@@ -62,7 +65,7 @@ class GeometryFacts:
     """What a person wants to know about one scan; shares of all pixels, heights over measured pixels in metres.
 
     Tilt is the angle between plane and image plane; noise the robust distance of border points from the plane.
-    Both are 0 where no plane is fitted. Pitch is the median distance of points that are neighbours in a row.
+    Both are 0 where no plane is fitted. Pitch is 0 where nothing tells it.
     """
 
     missing_share: float
@@ -116,14 +119,18 @@ def prepare_geometry(xyz: Floats, preparation: Preparation) -> Prepared:
 
 
 def pitch(xyz: Floats, valid: Mask) -> float:
-    """Median distance in metres of measured points [H0,W0,3] that are neighbours in a row; 0 where there are none.
+    """Metres from pixel to pixel of measured points [H0,W0,3], in rows and columns alike; 0 where there are too few."""
+    return sqrt(_spacing(xyz, valid) * _spacing(xyz.swapaxes(0, 1), valid.T))
 
-    Every fourth row is looked at.
-    """
-    xyz, valid = xyz[::4], valid[::4]
-    both = valid[:, 1:] & valid[:, :-1]
-    steps = (xyz[:, 1:] - xyz[:, :-1])[both]
-    return float(np.median(np.sqrt((steps.astype(np.float64) ** 2).sum(axis=1)))) if len(steps) else 0.0
+
+def _spacing(points: Floats, valid: Mask) -> float:
+    """Median distance in metres of points that are neighbours in a row, by those some pixels apart; 0 for too few."""
+    apart = max(1, min(_APART, points.shape[1] // 8))
+    every = -(-len(points) // _LINES)
+    points, valid = points[::every], valid[::every]
+    both = valid[:, apart:] & valid[:, :-apart]
+    steps = (points[:, apart:] - points[:, :-apart])[both].astype(np.float64)
+    return float(np.median(np.sqrt((steps**2).sum(axis=1)))) / apart if len(steps) else 0.0
 
 
 def normals(xyz: Floats, valid: Mask) -> Floats:

@@ -26,8 +26,6 @@ Origin = Literal["points", "camera", "grid", "unknown"]
 
 NORMALS = "normals"  # the light under which the normals of the geometry are taken for the colour image
 GREY = 128  # of a photograph that is missing
-_APART = 16  # pixels between points that are measured: from one pixel to the next, noise adds a tenth to the way
-_LINES = 64  # rows, and columns, along which that is done
 
 
 def load_sample(item: Item, preparation: Preparation) -> Sample:
@@ -128,22 +126,12 @@ def _made_up(points: Floats, sensor: Sensor) -> Floats:
     return np.where(points[..., 2] > 0, columns, np.float32(0))
 
 
-def _pitch(item: Item, sensor: Sensor, points: Floats, valid: Mask) -> float:
-    """Metres from pixel to pixel of the points of a raw pair, 0 where nothing says it."""
+def _pitch(item: Item, sensor: Sensor, points: Floats, found: float) -> float:
+    """Metres from pixel to pixel of a raw pair, `found` among its points where they are measured; 0 where unknown."""
     source = origin(item, sensor, points)
     if source in ("points", "camera"):
-        return sqrt(_spacing(points, valid) * _spacing(points.swapaxes(0, 1), valid.T))
+        return found
     return sensor.pitch if source == "grid" else 0.0
-
-
-def _spacing(points: Floats, valid: Mask) -> float:
-    """Median distance in metres of points that are neighbours in a row, by those some pixels apart; 0 for too few."""
-    apart = max(1, min(_APART, points.shape[1] // 8))
-    every = -(-len(points) // _LINES)
-    points, valid = points[::every], valid[::every]
-    both = valid[:, apart:] & valid[:, :-apart]
-    steps = (points[:, apart:] - points[:, :-apart])[both].astype(np.float64)
-    return float(np.median(np.sqrt((steps**2).sum(axis=1)))) / apart if len(steps) else 0.0
 
 
 def _normals_picture(points: Floats) -> Colour:
@@ -171,7 +159,7 @@ def _level(item: Item, points: Floats, preparation: Preparation) -> Prepared:
         found = prepare_geometry(points, preparation)
     except DataError as error:  # the arrays do not know their file
         raise DataError(f"{item.geometry}: {error.message}", error.cure) from error
-    pitch = _pitch(item, preparation.sensor, points, found.valid)
+    pitch = _pitch(item, preparation.sensor, points, found.facts.pitch_m)
     return replace(found, facts=replace(found.facts, pitch_m=pitch))
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from uipad_cli.data import files, scenes
 from uipad_cli.engine.checkpoint import Checkpoint, versions
-from uipad_cli.engine.evaluate import CategoryResult, mean_metrics
-from uipad_cli.records import GOOD, UNSURE
+from uipad_cli.engine.evaluate import CategoryResult, folder_of, mean_metrics
+from uipad_cli.records import GOOD, UNSURE, Missing
 from uipad_cli.report.cloud import thinned
 from uipad_cli.report.page import DefectRow, Picture, Scored, Section, build_page
 from uipad_cli.report.paper import printed
@@ -53,6 +53,15 @@ def write_page(path: Path, results: Sequence[CategoryResult], *, title: str, not
         settings=_settings(results),
     )
     files.write_bytes(path, page.encode())
+
+
+def report_page(
+    results: Sequence[CategoryResult], run: Path, data: Path, out: Path | None, missing: Missing | None
+) -> Path:
+    """Write the page of an evaluation beside its figures; where it lies. Raises ResourceError."""
+    path = folder_of(run, out, missing) / REPORT
+    write_page(path, results, title=f"uipad eval: {data.resolve().name}")
+    return path
 
 
 def _section(result: CategoryResult, points: int) -> Section:

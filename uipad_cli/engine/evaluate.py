@@ -61,7 +61,7 @@ class CategoryResult:
     charts: Charts | None = None
 
 
-def evaluate(  # noqa: PLR0913 - each is an option of the command line
+def evaluate(
     run: Path,
     data: Path,
     *,
@@ -70,12 +70,11 @@ def evaluate(  # noqa: PLR0913 - each is an option of the command line
     precision: str = "auto",
     missing: Missing | None = None,
     charts: bool = False,
-    page: bool = False,
     report: Report = silent,
 ) -> list[CategoryResult]:
     """Measure every run at `run` on the test split of what it learned, and write metrics.json, scores, sheets to `out`.
 
-    missing: judge as if that file of every pair were not there; charts: also keep what a page draws; page: write it.
+    missing: judge as if that file of every pair were not there; charts: also keep what a page draws.
     Raises WeightsError, DataError, ResourceError; UsageError where a run cannot do without.
     """
     compute = choose_compute(device, precision, "score")
@@ -88,15 +87,10 @@ def evaluate(  # noqa: PLR0913 - each is an option of the command line
         _, method = load_run(folder, compute)
         for record in records:
             pairs = split_pairs(record, data, "test", missing)
-            results.append(_measure(record, method, pairs, out / record.category, report, charts or page))
+            results.append(_measure(record, method, pairs, out / record.category, report, charts))
             if results[-1].unseen_share > 0:
                 report(Progress("note", 0, 0, note=_unseen(results[-1])))
     files.write_json(out / METRICS, document(results))
-    if page:
-        from uipad_cli.engine.eval_page import REPORT, write_page  # it knows what is measured here
-
-        write_page(out / REPORT, results, title=f"uipad eval: {data.resolve().name}")
-        report(Progress("note", 0, 0, note=f"open {out / REPORT}"))
     return results
 
 

@@ -55,7 +55,7 @@ def regions_of(judged: Judged, calibration: Calibration) -> list[Region]:
     """
     if calibration.verdict(judged.score) == GOOD:
         return []
-    return find_regions(judged.map, calibration.map_high, loud=True)
+    return find_regions(judged.map, calibration.map_high)
 
 
 def regions_mask(regions: Sequence[Region], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
 
-TOP = 0.01  # share of the seen pixels that count as the finding where a loud part has no pixel above the limit
+TOP = 0.01  # share of the seen pixels that count as the finding where a part has no pixel above the limit
 _RING = 0.02  # of the longer side: how far around a region its surroundings reach
 _LEAST_RING = 4  # pixels
 
@@ -28,16 +28,15 @@ class Region:
     peak_at: tuple[int, int]
 
 
-def find_regions(map_: Floats, limit: float, *, loud: bool = False) -> list[Region]:
+def find_regions(map_: Floats, limit: float) -> list[Region]:
     """Regions of a map [H0,W0] above `limit`, highest peak first; NaN marks pixels that were never seen.
 
-    loud: the part was not called good, so something must be shown: without a pixel above the limit it is the highest
-    hundredth, which is what made the score.
+    Without a pixel above the limit it is the highest hundredth, which is what made the score.
     """
     seen = ~np.isnan(map_)
     above = np.zeros(map_.shape, np.bool_)
     above[seen] = map_[seen] > limit
-    if loud and seen.any() and not above.any():
+    if seen.any() and not above.any():
         above[seen] = map_[seen] >= np.quantile(map_[seen], 1 - TOP)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above.astype(np.uint8), connectivity=8)
     regions = []
