@@ -31,7 +31,7 @@ ALLOWED = {
     "__main__": {"cli"},
     "__init__": set(),
 }
-NOT_METHODS = ("base", "collapse", "uipad_options", "uipad_views")
+NOT_METHODS = ("base", "collapse", "features", "scorer", "uipad_options", "uipad_scorer", "uipad_views")
 HEAVY = ("torch", "timm", "cv2", "open3d", "numpy", "torchvision")
 
 
@@ -130,3 +130,12 @@ def test_the_road_of_the_demo_is_free_of_open3d():
         "print('open3d' in sys.modules)"
     )
     assert loaded == "False\n"
+
+
+def test_an_exported_model_is_judged_without_torch():
+    absent = ("torch", "timm", "torchvision", "safetensors", "huggingface_hub")
+    loaded = fresh(
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import uipad_cli.engine.infer, "
+        "uipad_cli.engine.watch; print('fine')"
+    )
+    assert loaded == "fine\n"

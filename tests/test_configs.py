@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from uipad_cli import config
-from uipad_cli.engine.checkpoint import RunConfig, method_class
+from uipad_cli.engine.checkpoint import method_class
+from uipad_cli.engine.record import RunConfig
 from uipad_cli.methods import METHODS
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -114,6 +114,7 @@ def train(
     device: opt.OwnDevice = None,
     precision: opt.OwnPrecision = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no features on disk for the next run.")] = False,
     json: opt.Json = False,
 ) -> None:
     """Learn what good parts look like."""
@@ -124,7 +125,8 @@ def train(
     merged = merge(config or [], set_ or [], {**flags, "device": device, "precision": precision})
     with console.progress() as report:
         summary = engine.train(
-            data, out, category=category, configuration=merged, weights=weights, resume=resume, report=report
+            data, out, category=category, configuration=merged, weights=weights, resume=resume, cache=not no_cache,
+            report=report,
         )  # fmt: skip
     console.notes(summary.sentences())
     if json:

@@ -30,6 +30,7 @@ Voice = Literal[
 ]  # what a finding rests on: one image alone, or the two not belonging together
 
 KNOWN: Mapping[Missing, Modality] = {"depth": "rgb", "rgb": "geometry"}  # what is left where one file is missing
+LEARN_ALONE = "train it with the method uipad, options.target=modalities and options.dropout above 0"
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,16 @@ class Batch:
         return int(self.rgb.shape[0])
 
 
+@dataclass(frozen=True)
+class Arrays:
+    """A batch as arrays, for what judges without torch: shapes and meaning are those of `Batch`."""
+
+    rgb: npt.NDArray[np.float32]
+    geometry: npt.NDArray[np.float32]
+    valid: npt.NDArray[np.bool_]
+    known: Modality | None = None
+
+
 class Batches(Protocol):
     """Batches that can be iterated again and again, each time the same."""
 
@@ -119,6 +130,15 @@ class Scores:
     map: Tensor
     image: Tensor
     voices: Mapping[Voice, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScoredArrays:
+    """The same as arrays: what an exported model says."""
+
+    map: npt.NDArray[np.float32]
+    image: npt.NDArray[np.float32]
+    voices: Mapping[Voice, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

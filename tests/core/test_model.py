@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from uipad_cli.core.attention import CrossAttention
 from uipad_cli.core.losses import reconstruction_loss
-from uipad_cli.core.model import UIPAD, CPGBlock, CrossAttention, Fusion, _mirrored
+from uipad_cli.core.model import UIPAD, CPGBlock, Fusion, _mirrored
 
 
 def groups(seed=0, tokens=9):

@@ -8,8 +8,8 @@ import uipad_cli
 from uipad_cli.data.procedural import design, drawing
 from uipad_cli.data.procedural.design import Dice
 from uipad_cli.data.procedural.kits import PIECES, Kit, draw_kit, rearranged, spoil_kit
+from uipad_cli.data.procedural.sensors import surface_image
 from uipad_cli.data.procedural.views import LEFT_OUT, SCENES_AT_ONCE, make_views
-from uipad_cli.data.relief import geometry_image
 
 FOLDER = Path(uipad_cli.__file__).parent / "data" / "procedural"
 
@@ -176,19 +176,19 @@ def test_a_wrong_colour_and_a_wrong_height_are_marked_where_the_piece_lies():
 
 
 def test_a_plane_has_one_normal_and_flat_ground_looks_up():
-    flat = geometry_image(torch.zeros(1, 20, 20), "normals")
+    flat = surface_image(torch.zeros(1, 20, 20), "normals")
     assert torch.allclose(flat, torch.tensor([0.5, 0.5, 1.0]).view(1, 3, 1, 1).expand_as(flat))
-    ramp = geometry_image((torch.arange(20.0) / 40).expand(1, 20, 20), "normals")[..., 1:-1, 1:-1]
+    ramp = surface_image((torch.arange(20.0) / 40).expand(1, 20, 20), "normals")[..., 1:-1, 1:-1]
     expected = torch.tensor([0.5 - 0.5 / 2**0.5, 0.5, 0.5 + 0.5 / 2**0.5]).view(1, 3, 1, 1)
     assert torch.allclose(ramp, expected.expand_as(ramp), atol=1e-5)
 
 
 def test_relief_is_the_slopes_of_the_normals_and_the_height():
     height = torch.rand(2, 20, 20, generator=seeded(0))
-    relief, normals = geometry_image(height, "relief"), geometry_image(height, "normals")
+    relief, normals = surface_image(height, "relief"), surface_image(height, "normals")
     assert torch.equal(relief[:, :2], normals[:, :2])
     assert torch.equal(relief[:, 2], height)
-    assert torch.equal(geometry_image(height, "height"), height[:, None].repeat(1, 3, 1, 1))
+    assert torch.equal(surface_image(height, "height"), height[:, None].repeat(1, 3, 1, 1))
 
 
 def test_texture_has_unit_variance_and_its_direction():

@@ -7,7 +7,7 @@ from program import call
 
 from uipad_cli import config
 from uipad_cli.engine.calibrate import Request, calibrate
-from uipad_cli.engine.checkpoint import read_record
+from uipad_cli.engine.record import read_record
 from uipad_cli.engine.train import train
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.metrics.calibrate import bounds_from_good

@@ -8,6 +8,7 @@ import torch
 from uipad_cli.core.compute import Compute
 from uipad_cli.engine import checkpoint
 from uipad_cli.engine.judging import pairs_of
+from uipad_cli.engine.record import RECORD, find_runs, read_record
 from uipad_cli.errors import WeightsError
 from uipad_cli.records import Batch
 
@@ -20,7 +21,7 @@ def copy(world, tmp_path):
 
 
 def change(folder, edit):
-    path = folder / checkpoint.RECORD
+    path = folder / RECORD
     content = json.loads(path.read_text())
     edit(content)
     path.write_text(json.dumps(content))
@@ -82,14 +83,14 @@ def test_a_record_that_does_not_fit_is_refused(copy, edit, told):
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, "\0", "3"])
 def test_a_record_that_is_no_record_is_refused(copy, content):
-    (copy / checkpoint.RECORD).write_text(content)
+    (copy / RECORD).write_text(content)
     with pytest.raises(WeightsError):
         checkpoint.load_run(copy, CPU)
 
 
 def test_the_geometry_of_a_run_goes_wherever_it_judges(copy):
     def geometry_of_pairs():
-        return pairs_of(checkpoint.read_record(copy), []).geometry
+        return pairs_of(read_record(copy), []).geometry
 
     assert geometry_of_pairs() == "relief"
     change(copy, lambda content: content["config"].update(geometry="height"))
@@ -98,13 +99,13 @@ def test_the_geometry_of_a_run_goes_wherever_it_judges(copy):
     assert geometry_of_pairs() == "height"
     change(copy, lambda content: content["config"].update(geometry="depth"))
     with pytest.raises(WeightsError, match=r"config\.geometry.*'relief', 'normals' or 'height'"):
-        checkpoint.read_record(copy)
+        read_record(copy)
 
 
 def test_runs_are_found_here_and_one_folder_below(world, tmp_path):
-    assert checkpoint.find_runs(world.run) == [world.run]
+    assert find_runs(world.run) == [world.run]
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "pegs").symlink_to(world.run)
-    assert checkpoint.find_runs(tmp_path / "runs") == [tmp_path / "runs" / "pegs"]
+    assert find_runs(tmp_path / "runs") == [tmp_path / "runs" / "pegs"]
     with pytest.raises(WeightsError, match=r"no checkpoint\.json"):
-        checkpoint.find_runs(tmp_path)
+        find_runs(tmp_path)

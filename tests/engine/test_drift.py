@@ -11,12 +11,12 @@ from uipad_cli import config
 from uipad_cli.data import files, scenes
 from uipad_cli.data.scans import read_raster
 from uipad_cli.engine import calibrate, fingerprint
-from uipad_cli.engine.checkpoint import CALIBRATION_FILE, RECORD, load_tensors, read_record, save_tensors
+from uipad_cli.engine.checkpoint import load_tensors, save_tensors
 from uipad_cli.engine.drift import _incoming, compare, drift
 from uipad_cli.engine.fingerprint import FIGURES, QUIET, Fingerprint, described, read_fingerprints, save_fingerprints
 from uipad_cli.engine.prepare import prepare
+from uipad_cli.engine.record import CALIBRATION_FILE, RECORD, file_hash, read_record
 from uipad_cli.engine.train import train
-from uipad_cli.engine.weights import file_hash
 from uipad_cli.errors import EXIT_GATE, DataError, UsageError, WeightsError
 from uipad_cli.records import Sample
 

@@ -13,7 +13,7 @@ from uipad_cli import config
 from uipad_cli.cli import main
 from uipad_cli.data import files, prepared
 from uipad_cli.data.framing import Framing
-from uipad_cli.engine.checkpoint import RunConfig, read_record
+from uipad_cli.engine.record import RunConfig, read_record
 from uipad_cli.engine.train import complete
 
 QUICK = ["backbone=gabor", "method=patchcore", "precision=fp32", "batch=2"]

@@ -11,9 +11,10 @@ from uipad_cli import config
 from uipad_cli.data import mvtec3d, prepared
 from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.samples import load_half, load_sample
-from uipad_cli.engine import checkpoint, infer
+from uipad_cli.engine import infer
 from uipad_cli.engine.evaluate import evaluate
 from uipad_cli.engine.inspector import Settings
+from uipad_cli.engine.record import read_record
 from uipad_cli.engine.train import train
 from uipad_cli.errors import DataError, UsageError
 
@@ -34,7 +35,7 @@ def pair(world):
 @pytest.mark.parametrize(("missing", "there"), [("depth", "rgb"), ("rgb", "depth")])
 def test_one_file_is_enough(world, tmp_path, pair, missing, there):
     (verdict,) = judge(world, pair[there], missing, tmp_path)
-    record = checkpoint.read_record(world.run)
+    record = read_record(world.run)
     assert verdict["missing"] == missing
     assert verdict[missing] is None
     assert verdict[there] == str(pair[there])
@@ -72,7 +73,7 @@ def test_prepared_and_raw_halves_are_the_same(world):
 
 def test_figures_without_a_modality_have_their_own_folder_and_threshold(world):
     (result,) = evaluate(world.run, world.prepared, missing="depth")
-    assert result.record.calibration == checkpoint.read_record(world.run).missing["depth"]
+    assert result.record.calibration == read_record(world.run).missing["depth"]
     figures = json.loads((world.run / "eval-without-depth" / "metrics.json").read_text())
     assert figures["categories"]["pegs"]["threshold"] == result.record.calibration.threshold
 

@@ -10,10 +10,11 @@ import torch
 
 from uipad_cli.data import files
 from uipad_cli.data.procedural import photos
-from uipad_cli.data.relief import geometry_image
+from uipad_cli.data.procedural.sensors import surface_image
 from uipad_cli.engine import pretrain
 from uipad_cli.engine.pretrain import PretrainConfig
-from uipad_cli.engine.weights import file_hash, load_encoder
+from uipad_cli.engine.record import file_hash
+from uipad_cli.engine.weights import load_encoder
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.records import Progress
 
@@ -110,7 +111,7 @@ def test_pairs_of_ones_own_show_colour_and_geometry(world):
     for views in many:
         assert views.images.shape == (2, 2, 3, 56, 56)
         assert views.images.isfinite().all()
-    scans = [torch.equal(views.images[0], geometry_image(views.images[0, :, 2], "relief")) for views in many]
+    scans = [torch.equal(views.images[0], surface_image(views.images[0, :, 2], "relief")) for views in many]
     assert any(scans)
     assert not all(scans)
     assert any(views.flawed.any() for views in many)

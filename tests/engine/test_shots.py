@@ -10,12 +10,13 @@ from uipad_cli import config
 from uipad_cli.cli import app, main
 from uipad_cli.data import scenes
 from uipad_cli.data.prepared import read_manifest
-from uipad_cli.engine import checkpoint, infer
+from uipad_cli.engine import infer
 from uipad_cli.engine.ablate import ablate, read_rows
 from uipad_cli.engine.evaluate import evaluate
 from uipad_cli.engine.heatmap import Request, heatmap
 from uipad_cli.engine.inspector import Settings
 from uipad_cli.engine.prepare import prepare
+from uipad_cli.engine.record import RunConfig, read_record
 from uipad_cli.engine.selection import chosen_pairs
 from uipad_cli.engine.train import filled, train
 from uipad_cli.errors import DataError, UsageError
@@ -48,7 +49,7 @@ def quick_config(*more):
 
 
 def drawn(data, category, **settings):
-    chosen = chosen_pairs(data, category, None, checkpoint.RunConfig(**settings))
+    chosen = chosen_pairs(data, category, None, RunConfig(**settings))
     return [item.name for item in chosen.training.items], [item.name for item in chosen.kept.items]
 
 
@@ -87,7 +88,7 @@ def test_shots_come_from_the_command_line(world, tmp_path, quick, capsys):
 
 
 def test_one_model_of_all_is_judged_by_category(several, together, tmp_path):
-    record = checkpoint.read_record(together)
+    record = read_record(together)
     assert (record.category, record.learned) == ("all", ("flange", "pegs"))
     assert record.training["pairs"] == 8
     assert record.calibration.samples == 4
@@ -125,7 +126,7 @@ def test_a_run_of_all_goes_on_and_is_not_made_for_other_categories(several, toge
         evaluate(two_runs(together, tmp_path / "runs"), fewer)
     assert not (tmp_path / "runs" / "eval").exists()
     (result,) = evaluate(together, fewer, out=tmp_path / "eval", missing="depth")
-    assert result.record.calibration == checkpoint.read_record(together).missing["depth"]
+    assert result.record.calibration == read_record(together).missing["depth"]
 
 
 def two_runs(run, folder):

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 
 from uipad_cli import config
-from uipad_cli.engine import checkpoint
+from uipad_cli.engine.record import read_record
 from uipad_cli.engine.train import RUN_FILE, train
 from uipad_cli.errors import DataError, UipadError, UsageError
 from uipad_cli.methods.base import CollapseError
@@ -29,7 +29,7 @@ def stop_at(step):
 
 
 def test_a_finished_run_explains_itself(world):
-    record = checkpoint.read_record(world.run)
+    record = read_record(world.run)
     assert record.category == "pegs"
     assert record.config.options["blocks"] == 2
     assert record.config.options["temperature"] == 0.1  # defaults are written out
@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(world, tmp_p
 
 def test_the_geometry_image_can_be_chosen(world, tmp_path, quick):
     chosen = run(world, tmp_path / "height", [*quick, "geometry=height"]).record
-    usual = checkpoint.read_record(world.run)
+    usual = read_record(world.run)
     assert (usual.config.geometry, chosen.config.geometry) == ("relief", "height")
     assert chosen.sha256["method.safetensors"] != usual.sha256["method.safetensors"]
     assert chosen.calibration.threshold != usual.calibration.threshold
@@ -126,7 +126,7 @@ def test_a_stop_after_the_last_step_loses_nothing(world, tmp_path, quick):
         run(world, out, quick, report=stop_at_calibration)
     assert int(safetensors.torch.load_file(out / "training.safetensors")["step"]) == 12
     summary = run(world, out, quick, resume=True)
-    assert summary.record.training == checkpoint.read_record(world.run).training
+    assert summary.record.training == read_record(world.run).training
     assert (out / "method.safetensors").read_bytes() == (world.run / "method.safetensors").read_bytes()
 
 

@@ -10,9 +10,9 @@ from uipad_cli.data import files
 from uipad_cli.data.framing import Framing
 from uipad_cli.data.scans import read_file
 from uipad_cli.engine.calibration import Calibration
-from uipad_cli.engine.checkpoint import read_record
 from uipad_cli.engine.judging import Judged
 from uipad_cli.engine.pictures import found_mask
+from uipad_cli.engine.record import read_record
 from uipad_cli.engine.verdicts import findings, regions_of
 from uipad_cli.records import Item, Sample
 

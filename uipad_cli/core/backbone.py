@@ -6,7 +6,7 @@ same relative places. Blocks behind the last kept one are removed, so they cost 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import timm
@@ -74,11 +74,36 @@ class Encoder(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """[B,3,H,W] in 0..1 → kept layers [B,L,N,D], float32; class and register tokens are dropped."""
+        return torch.stack(list(self._kept(images)), dim=1)  # L x [B,N,D] -> [B,L,N,D]
+
+    @torch.no_grad()
+    def group_means(self, images: Tensor, groups: int) -> Tensor:
+        """[B,3,H,W] in 0..1 → `group_means` of the kept layers [B,G,N,D], float32, without holding every layer."""
+        run = len(self.layers) // groups
+        assert run * groups == len(self.layers), f"{len(self.layers)} kept layers do not split into {groups} groups"
+        sums: list[Tensor] = []
+        for place, layer in enumerate(self._kept(images)):  # in the order of `mean`: the same to the last bit
+            if place % run == 0:
+                sums.append(layer)
+            else:
+                sums[-1] = sums[-1] + layer
+        return torch.stack([total / run for total in sums], dim=1)
+
+    def _kept(self, images: Tensor) -> Iterator[Tensor]:
+        """Each kept layer [B,N,D], float32, as soon as it is there."""
         normalised = (images - self.mean) / self.std
-        kept = self.vit.forward_intermediates(
-            normalised, indices=self.layers, norm=False, stop_early=True, output_fmt="NLC", intermediates_only=True
-        )
-        return torch.stack(kept, dim=1).float()  # L x [B,N,D] -> [B,L,N,D]
+        if type(self.vit) is not VisionTransformer:
+            kept = self.vit.forward_intermediates(
+                normalised, indices=self.layers, norm=False, stop_early=True, output_fmt="NLC", intermediates_only=True
+            )
+            yield from (tokens.float() for tokens in kept)
+            return
+        # the same steps as there, but it would hold all kept layers until the last is done
+        tokens = self.vit.norm_pre(self.vit._pos_embed(self.vit.patch_embed(normalised)))
+        for place, block in enumerate(self.vit.blocks):
+            tokens = block(tokens)
+            if place in self.layers:
+                yield tokens[:, self.vit.num_prefix_tokens :].float()
 
 
 def kept_layers(depth: int) -> list[int]:

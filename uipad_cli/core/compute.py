@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A device and the precision of matrix products on it; weights and losses stay float32."""
+    """A device and the precision of matrix products on it; weights and losses stay float32.
+
+    compiled: score with a compiled network, on CUDA as one recorded graph.
+    """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
+    compiled: bool = False
 
     def autocast(self) -> AbstractContextManager[object]:
         """Context in which matrix products run in `dtype`."""
@@ -24,3 +30,29 @@ class Compute:
     def training_autocast(self) -> AbstractContextManager[object]:
         """As `autocast`, but float32 instead of float16, whose gradients vanish unless they are scaled."""
         return nullcontext() if self.dtype == torch.float16 else self.autocast()
+
+
+def each(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """`function` of tensors [B,...] → [B,...], in float32 on a CPU one image at a time.
+
+    How a product rounds depends on its size, and there a score must not depend on its company. Elsewhere, and in what
+    is exported or compiled, all at once.
+    """
+    first = tensors[0]
+    exact = first.device.type == "cpu" and first.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if not exact or recording() or torch.is_grad_enabled():
+        return function(*tensors)
+    # images by [None]: a slice keeps the strides of its batch, by which a convolution chooses its kernel
+    return torch.cat([function(*(one[None] for one in image)) for image in zip(*tensors, strict=True)])
+
+
+def recording() -> bool:
+    """True while a network is exported, traced or compiled, for batches of any size."""
+    return torch.compiler.is_compiling() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]
+
+
+def lighten(module: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights of products in `dtype`, as autocast would cast them each time: the same results, less memory."""
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, nn.Conv2d)):
+            part.to(dtype)

@@ -8,13 +8,18 @@ good parts are from each other at such a place.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from uipad_cli.core.compute import recording
+
 PROJECTED = 64  # width of the random projection that the coreset is chosen in
-AT_ONCE = 1024  # patches whose distances are taken at once
+AT_ONCE = 1024  # patches whose distances are taken at once on a CPU
+CELLS_AT_ONCE = 1 << 27  # distances that are taken at once on CUDA, of so many patches at least
+SHORTLIST = 16  # candidates among which bfloat16, whose sums are coarse, may leave the nearest
 NEIGHBOURS = 5  # of the nearest good patches tell how much good parts differ there
 USUAL = 4000  # patches from which the usual distance is learned, about
 TINIEST = 1e-6  # spread where all good parts are exactly the same
@@ -24,7 +29,7 @@ def neighbourhood_means(features: Tensor, grid: tuple[int, int], edge: int) -> T
     """Mean over the `edge` x `edge` patches around each patch: [B,N,D] → [B,N,D], fewer at the border (section 3.1)."""
     if edge == 1:
         return features
-    image = features.transpose(1, 2).reshape(len(features), -1, *grid)
+    image = features.transpose(1, 2).reshape(features.shape[0], -1, *grid)
     means = functional.avg_pool2d(image, edge, stride=1, padding=edge // 2, count_include_pad=False)
     return means.flatten(2).transpose(1, 2)
 
@@ -78,14 +83,61 @@ def nearest(
     """
     lengths = bank.square().sum(dim=1)
     found = []
-    for start in range(0, len(queries), AT_ONCE):
-        chunk = slice(start, start + AT_ONCE)
+    for chunk in _chunks(queries, len(bank)):
         squared = torch.addmm(lengths, queries[chunk], bank.T, alpha=-2)
         if barred is not None:
             squared.masked_fill_(barred(chunk), torch.inf)
         found.append(squared.topk(count, dim=1, largest=False))
     squared, places = (torch.cat(parts) for parts in zip(*found, strict=True))
     return (squared + queries.square().sum(dim=1, keepdim=True)).clamp(min=0).sqrt(), places
+
+
+def _chunks(queries: Tensor, size: int) -> list[slice]:
+    """Slices of the queries that a memory of this size meets one after the other; what is recorded meets it at once."""
+    if recording():
+        return [slice(None)]
+    step = max(AT_ONCE, CELLS_AT_ONCE // max(1, size)) if queries.device.type == "cuda" else AT_ONCE
+    return [slice(start, start + step) for start in range(0, len(queries), step)]
+
+
+@dataclass(frozen=True)
+class Shorthand:
+    """A bank in half the precision: less its centre [F], transposed [F,M], and half the squared lengths [M], float32.
+
+    Less the centre, because sums of what all patches share would drown what tells them apart.
+    """
+
+    centre: Tensor
+    patches: Tensor
+    halves: Tensor
+
+    @staticmethod
+    def of(bank: Tensor) -> Shorthand:
+        """float16, whose 11 bits are as fast as the 8 of bfloat16 on CUDA; bfloat16 on a CPU."""
+        centre = bank.mean(dim=0)
+        moved = bank - centre
+        low = moved.to(torch.float16 if bank.device.type == "cuda" else torch.bfloat16)
+        return Shorthand(centre, low.T, moved.square().sum(dim=1) / 2)
+
+    def nearest(self, queries: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """As the function `nearest`; bank [M,F] is looked at on a CPU alone, for distances of the short list."""
+        found = [self._nearest(queries[chunk], bank, count) for chunk in _chunks(queries, len(self.halves))]
+        distances, places = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return distances, places
+
+    def _nearest(self, queries: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        moved = queries - self.centre
+        lengths = moved.square().sum(dim=1, keepdim=True)
+        with torch.autocast(queries.device.type, enabled=False):
+            if queries.device.type == "cuda":
+                products = torch.mm(moved.half(), self.patches, out_dtype=torch.float32)
+                halves, places = (self.halves - products).topk(count, dim=1, largest=False)
+                return (lengths + 2 * halves).clamp(min=0).sqrt(), places
+            products = (moved.bfloat16() @ self.patches).float()
+            listed = (self.halves - products).topk(min(SHORTLIST, len(bank)), dim=1, largest=False).indices
+            exact = (queries[:, None] - bank[listed]).square().sum(dim=2)
+        squared, order = exact.topk(count, dim=1, largest=False)
+        return squared.sqrt(), listed.gather(1, order)
 
 
 def spreads(bank: Tensor, owner: Tensor) -> Tensor:
@@ -106,13 +158,18 @@ def damped_spreads(bank: Tensor, owner: Tensor) -> Tensor:
 
 
 def relative_distance(
-    patches: Tensor, bank: Tensor, spread: Tensor, neighbours: int, barred: Callable[[slice], Tensor] | None = None
-) -> Tensor:
+    patches: Tensor, bank: Tensor, spread: Tensor, neighbours: int, barred: Callable[[slice], Tensor] | None = None,
+    shorthand: Shorthand | None = None,
+) -> Tensor:  # fmt: skip
     """[N,F] → [N]: distance to the nearest of the bank [M,F] over the mean spread [M] of the `neighbours` nearest.
 
-    barred: as in `nearest`.
+    barred: as in `nearest`; shorthand: of the bank, where half the precision will do.
     """
-    distances, places = nearest(patches, bank, min(neighbours, len(bank)), barred)
+    count = min(neighbours, len(spread))
+    if shorthand is None:
+        distances, places = nearest(patches, bank, count, barred)
+    else:
+        distances, places = shorthand.nearest(patches, bank, count)
     return distances[:, 0] / spread[places].mean(dim=1).clamp(min=TINIEST)
 
 
@@ -128,6 +185,13 @@ class PatchMemory(nn.Module):
         self.register_buffer("bank", torch.zeros(0, width))
         self.register_buffer("spread", torch.ones(0))
         self.register_buffer("usual", torch.ones(()))
+        self.shorthand: Shorthand | None = None
+
+    def lighten(self) -> None:
+        """Look patches up in half the precision from now on; on CUDA forget the rest."""
+        self.shorthand = Shorthand.of(self.bank)
+        if self.bank.device.type == "cuda":
+            self.bank = self.bank[:0].clone()
 
     def make_room(self, bank: Tensor | None) -> None:
         """Be as large as the bank that is to be loaded, where it is one of this width."""
@@ -153,5 +217,7 @@ class PatchMemory(nn.Module):
             self.usual = met[met.isfinite()].mean()
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Patches [N,F] → [N]; about 1 on good parts."""
-        return relative_distance(patches, self.bank, self.spread, NEIGHBOURS) / self.usual
+        """Patches [...,F] → [...]; about 1 on good parts."""
+        asked = patches.flatten(0, -2)
+        met = relative_distance(asked, self.bank, self.spread, NEIGHBOURS, shorthand=self.shorthand)
+        return met.reshape(patches.shape[:-1]) / self.usual

@@ -16,6 +16,9 @@ Deviations, each forced because the text is silent or fails as printed, and meas
     cascade       each block refines the prototypes once per decoder; the two refined sets are averaged
     comparison    two groups of layers as INP-Former; the paper's single map is `comparison="single"`
     gather        False leaves out the extractor: the same prototypes for every part (the paper's table 5, row A)
+
+What nothing looks at is neither kept nor computed: the refinement (eq. 5) of the last block, and when a part is judged
+from one image, what the other decoder would make of it.
 """
 
 from __future__ import annotations
@@ -25,12 +28,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from uipad_cli.core.attention import AttentionKind, CrossAttention, FeedForward, initialise
 
 FusionKind = Literal["mean", "mlp"]
 Comparison = Literal["groups", "single"]
 Compared = Literal["modalities", "unified"]
-AttentionKind = Literal["softmax", "relu"]
 Query = Literal["own", "other"]
 Refinement = Literal["averaged", "private", "none"]
 Modality = Literal["rgb", "geometry"]  # core imports nothing of ours, so the word stands here again
@@ -51,6 +54,11 @@ class Reconstruction:
     prototypes: Tensor
     rgb: Tensor
     geometry: Tensor
+
+
+Starts = tuple[Tensor, Tensor]
+MODALITIES: tuple[Modality, ...] = ("rgb", "geometry")
+REFINING = ("guided_norm", "refine", "prototype_out_norm", "prototype_feed_forward")  # what eq. 5 takes in a block
 
 
 class UIPAD(nn.Module):
@@ -76,14 +84,19 @@ class UIPAD(nn.Module):
 
         self.image_decoder, self.geometry_decoder = decoder(), decoder()
         self.apply(initialise)
+        for last in self._blocks()[-1]:
+            last.stop_refining()
 
     def forward(
-        self, rgb_groups: Tensor, geometry_groups: Tensor, tokens: Tensor | None = None, known: Modality | None = None
-    ) -> Reconstruction:
+        self, rgb_groups: Tensor, geometry_groups: Tensor, tokens: Tensor | None = None, known: Modality | None = None,
+        *, lone: bool = False, starts: Starts | None = None,
+    ) -> Reconstruction:  # fmt: skip
         """Group means of both modalities [B,G,N,D] → what was there and what could be rebuilt.
 
         tokens [n]: the decoders rebuild these places only (training); prototypes always see the whole part.
         known: the only modality that prototypes and decoders look at; None = both.
+        lone: of these, only the known modality is compared (P = 1).
+        starts: what `start` made of the means of both over G, where it has been asked already.
         """
         rgb, geometry = rgb_groups.mean(dim=1), geometry_groups.mean(dim=1)
         unified = self.fusion(*_only(known, rgb, geometry))
@@ -92,34 +105,61 @@ class UIPAD(nn.Module):
         if tokens is not None:
             rgb_groups, geometry_groups = rgb_groups[:, :, tokens], geometry_groups[:, :, tokens]
             rgb, geometry, unified = rgb[:, tokens], geometry[:, tokens], unified[:, tokens]
-        decoded = self.decode(rgb, geometry, prototypes, known)
+        decoded = self.decode(rgb, geometry, prototypes, known, lone=lone, starts=starts)
 
         present = (rgb_groups, geometry_groups) if self.comparison == "groups" else (rgb[:, None], geometry[:, None])
-        if self.comparison == "groups":
-            rebuilt = [_mirrored(steps, rgb_groups.shape[1]) for steps in decoded]
+        count = rgb_groups.shape[1]
+        rebuilt = [
+            _mirrored(one, count) if self.comparison == "groups" else one[:, -1:] for one in decoded if one.shape[0]
+        ]
+        if lone and known:
+            compared, found = present[MODALITIES.index(known)], rebuilt[0]
         else:
-            rebuilt = [steps[:, -1:] for steps in decoded]
-        join = self.fusion if self.compared == "unified" else _side_by_side
-        return Reconstruction(join(*present), join(*rebuilt), unified, prototypes, rgb, geometry)
+            join = self.fusion if self.compared == "unified" else _side_by_side
+            compared, found = join(*present), join(*rebuilt)
+        return Reconstruction(compared, found, unified, prototypes, rgb, geometry)
+
+    def start(self, rgb: Tensor, geometry: Tensor) -> Starts:
+        """What the decoders begin with [B,N,D], from the tokens [B,N,D] of each modality: the bottleneck."""
+        # float32 again: every block adds to this stream, and half precision would lose the small additions
+        image, surface = (self.bottleneck(one).float() + self.origin[i] for i, one in enumerate((rgb, geometry)))
+        return image, surface
 
     def decode(
-        self, rgb: Tensor, geometry: Tensor, prototypes: Tensor, known: Modality | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """[B,N,D] of each modality and P_uip [B,M,D] → what every block made of them, 2 x [B,blocks,N,D]."""
-        # float32 again: every block adds to this stream, and half precision would lose the small additions
-        starts = [self.bottleneck(tokens).float() + self.origin[i] for i, tokens in enumerate((rgb, geometry))]
-        starts = list(_only(known, *starts)) if known else starts if self.query == "own" else starts[::-1]
-        image, surface = starts
-        for_image = for_surface = prototypes
-        image_steps, surface_steps = [], []
-        for image_block, surface_block in zip(self.image_decoder, self.geometry_decoder, strict=True):
-            image, by_image = image_block(image, for_image)
-            surface, by_surface = surface_block(surface, for_surface)
-            average = (by_image + by_surface) / 2
-            for_image, for_surface = (by_image, by_surface) if self.refine == "private" else (average, average)
-            image_steps.append(image)
-            surface_steps.append(surface)
-        return torch.stack(image_steps, dim=1), torch.stack(surface_steps, dim=1)
+        self, rgb: Tensor, geometry: Tensor, prototypes: Tensor, known: Modality | None = None, *, lone: bool = False,
+        starts: Starts | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """[B,N,D] of each modality and P_uip [B,M,D] → what every block made of them, 2 x [B,blocks,N,D].
+
+        known, lone, starts: as in `forward`; with lone, what the other decoder made is empty, [0].
+        """
+        starts = _only(known, *(starts or self.start(rgb, geometry)))
+        streams = list(starts if known or self.query == "own" else starts[::-1])
+        wanted = [not lone or known in (None, name) for name in MODALITIES]
+        cascade = [prototypes, prototypes]
+        steps: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for place, blocks in enumerate(self._blocks()):
+            after = len(self.image_decoder) - place - 1
+            refined = list(cascade)
+            for side, block in enumerate(blocks):
+                if not (wanted[side] or (after and self.refine == "averaged")):
+                    continue  # nobody looks at it, and it refines nothing that somebody looks at
+                guided = block.guided(streams[side], cascade[side])
+                refined[side] = block.refined(guided, cascade[side])
+                if wanted[side] or after > 1:
+                    streams[side] = block.settled(guided)
+                    steps[side].append(streams[side])
+            average = (refined[0] + refined[1]) / 2
+            cascade = refined if self.refine == "private" else [average, average]
+        image, surface = (
+            torch.stack(made, dim=1) if seen else prototypes.new_empty(0)
+            for made, seen in zip(steps, wanted, strict=True)
+        )
+        return image, surface
+
+    def _blocks(self) -> list[tuple[CPGBlock, CPGBlock]]:
+        """The blocks of both decoders, side by side."""
+        return list(zip(self.image_decoder, self.geometry_decoder, strict=True))  # type: ignore[arg-type]
 
 
 class Fusion(nn.Module):
@@ -184,52 +224,32 @@ class CPGBlock(nn.Module):
 
     def forward(self, features: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
         """F [B,N,D], P [B,M,D] → the same, one step further."""
-        context = self.prototype_norm(prototypes)
-        guided = self.guide(self.feature_norm(features), context)  # eq. 4
-        features = features + guided if self.residual else guided
-        if self.refining:
-            prototypes = prototypes + self.refine(context, self.guided_norm(features))  # eq. 5
-            prototypes = prototypes + self.prototype_feed_forward(self.prototype_out_norm(prototypes))
-        features = features + self.feature_feed_forward(self.feature_out_norm(features))
-        return features, prototypes
+        guided = self.guided(features, prototypes)
+        return self.settled(guided), self.refined(guided, prototypes)
 
+    def guided(self, features: Tensor, prototypes: Tensor) -> Tensor:
+        """Eq. 4: F [B,N,D] by P [B,M,D] → [B,N,D]."""
+        attended: Tensor = self.guide(self.feature_norm(features), self.prototype_norm(prototypes))
+        return features + attended if self.residual else attended
 
-class CrossAttention(nn.Module):
-    """Multi-head attention of queries [B,Q,D] over a context [B,K,D] → [B,Q,D].
+    def refined(self, guided: Tensor, prototypes: Tensor) -> Tensor:
+        """Eq. 5: P [B,M,D] by the features [B,N,D] that they have guided → [B,M,D]."""
+        if not self.refining:
+            return prototypes
+        prototypes = prototypes + self.refine(self.prototype_norm(prototypes), self.guided_norm(guided))
+        settled: Tensor = prototypes + self.prototype_feed_forward(self.prototype_out_norm(prototypes))
+        return settled
 
-    softmax, or INP-Former's `relu`: weights are the positive parts of cosines times a learned scale per head, so that a
-    query that resembles nothing gets nothing.
-    """
+    def settled(self, guided: Tensor) -> Tensor:
+        """The feed-forward of the features [B,N,D]."""
+        settled: Tensor = guided + self.feature_feed_forward(self.feature_out_norm(guided))
+        return settled
 
-    def __init__(self, width: int, heads: int, kind: AttentionKind = "softmax") -> None:
-        super().__init__()
-        self.heads = heads
-        self.scale = nn.Parameter(torch.ones(heads, 1, 1)) if kind == "relu" else None
-        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
-        self.project = nn.Linear(width, width)
-
-    def forward(self, queries: Tensor, context: Tensor) -> Tensor:
-        """Attend; the result has the shape of `queries`."""
-        key, value = self.key_value(context).chunk(2, dim=-1)
-        query, key, value = (self._split(part) for part in (self.query(queries), key, value))
-        if self.scale is None:
-            attended = functional.scaled_dot_product_attention(query, key, value)
-        else:
-            cosines = functional.normalize(query, dim=-1) @ functional.normalize(key, dim=-1).transpose(-1, -2)
-            attended = (cosines * self.scale).relu() @ value
-        projected: Tensor = self.project(attended.transpose(1, 2).flatten(2))  # [B,heads,Q,d] -> [B,Q,D]
-        return projected
-
-    def _split(self, tokens: Tensor) -> Tensor:
-        batch, count, width = tokens.shape
-        return tokens.reshape(batch, count, self.heads, width // self.heads).transpose(1, 2)  # -> [B,heads,Q,d]
-
-
-class FeedForward(nn.Sequential):
-    """D → 4D → D with GELU."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+    def stop_refining(self) -> None:
+        """Leave out eq. 5 and all it needs: of the last block nobody looks at the prototypes."""
+        for name in REFINING if self.refining else ():
+            delattr(self, name)
+        self.refining = False
 
 
 def _only(known: Modality | None, rgb: Tensor, geometry: Tensor) -> tuple[Tensor, Tensor]:
@@ -246,10 +266,3 @@ def _mirrored(steps: Tensor, groups: int) -> Tensor:
     """Decoder blocks [B,blocks,N,D] in reverse order, averaged in groups: the last blocks meet the first layers."""
     batch, blocks, tokens, width = steps.shape
     return steps.flip(1).reshape(batch, groups, blocks // groups, tokens, width).mean(dim=2)
-
-
-def initialise(module: nn.Module) -> None:
-    """INP-Former's start: linear weights from a normal of deviation 0.01 cut at three deviations, biases 0."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.01, a=-0.03, b=0.03)
-        nn.init.zeros_(module.bias)

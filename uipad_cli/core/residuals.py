@@ -88,19 +88,25 @@ class Surprise(nn.Module):
         self.usual.copy_(self._expected(features).mean())
 
     def plain(self, residuals: Tensor) -> Tensor:
-        """[N,F] → [N]: the whitened residual's length as a multiple of what is usual everywhere."""
+        """[...,F] → [...]: the whitened residual's length as a multiple of what is usual everywhere."""
         return self._distances(residuals) / self.usual
 
     def forward(self, residuals: Tensor, features: Tensor) -> Tensor:
-        """[N,F] and features [N,inputs] → [N]; about 1 on good parts."""
+        """[...,F] and features [...,inputs] → [...]; about 1 on good parts."""
         return self._distances(residuals) / (OWN * self._expected(features) + (1 - OWN) * self.usual)
 
+    def lighten(self, dtype: torch.dtype) -> None:
+        """Keep the matrices in `dtype`, to score only."""
+        self.whitening.matrix = self.whitening.matrix.to(dtype)
+        self.directions = self.directions.to(dtype)
+
     def _distances(self, residuals: Tensor) -> Tensor:
-        lengths: Tensor = self.whitening(residuals[None]).norm(dim=-1)[0]
+        lengths: Tensor = ((residuals - self.whitening.mean[0]) @ self.whitening.matrix[0]).float().norm(dim=-1)
         return lengths
 
     def _expected(self, features: Tensor) -> Tensor:
-        logarithm = self.weights[0] + self._basis(features) @ self.weights[1:]
+        # no product of matrices: half the precision would be too little for a logarithm
+        logarithm = self.weights[0] + (self._basis(features) * self.weights[1:]).sum(dim=-1)
         expected: Tensor = logarithm.clamp(self.bounds[0], self.bounds[1]).exp()
         return expected
 

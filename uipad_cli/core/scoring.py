@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from uipad_cli.core.compute import recording
 from uipad_cli.core.losses import cosine_distance
 
 
@@ -33,13 +35,14 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
 
     Two matrix products rather than convolutions, whose rounding depends on the size of the batch.
     """
-    rows = _blur_matrix(maps.shape[-2], sigma).to(maps)
-    columns = _blur_matrix(maps.shape[-1], sigma).to(maps)
+    kept = _blur_matrix.__wrapped__ if recording() else _blur_matrix  # what is recorded may be no real tensor
+    rows, columns = (kept(size, sigma, maps.device, maps.dtype) for size in maps.shape[-2:])
     across = maps @ columns.T  # [B,H,W]
     return (across.transpose(1, 2) @ rows.T).transpose(1, 2)
 
 
-def _blur_matrix(size: int, sigma: float) -> Tensor:
+@lru_cache(maxsize=16)
+def _blur_matrix(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     """[size,size]: row i holds the weights of all pixels in blurred pixel i."""
     radius = math.ceil(3 * sigma)
     offsets = torch.arange(-radius, radius + 1)
@@ -47,7 +50,7 @@ def _blur_matrix(size: int, sigma: float) -> Tensor:
     sources = (torch.arange(size)[:, None] + offsets) % max(1, 2 * (size - 1))
     mirrored = torch.minimum(sources, 2 * (size - 1) - sources) if size > 1 else torch.zeros_like(sources)
     matrix = torch.zeros(size, size, dtype=torch.double)
-    return matrix.scatter_add_(1, mirrored, (kernel / kernel.sum()).expand(size, -1))
+    return matrix.scatter_add_(1, mirrored, (kernel / kernel.sum()).expand(size, -1)).to(device, dtype)
 
 
 def image_score(maps: Tensor, share: float, counted: Tensor) -> Tensor:
@@ -55,11 +58,13 @@ def image_score(maps: Tensor, share: float, counted: Tensor) -> Tensor:
 
     A map without any counted pixel is judged by all of them.
     """
-    scores = []
-    for score_map, counts in zip(maps, counted, strict=True):
-        pixels = score_map[counts] if counts.any() else score_map.flatten()
-        scores.append(pixels.topk(max(1, round(share * pixels.numel()))).values.mean())
-    return torch.stack(scores)
+    pixels, counts = maps.flatten(1), counted.flatten(1)
+    counts = counts | ~counts.any(dim=1, keepdim=True)
+    wanted = (share * counts.sum(dim=1).double()).round().clamp(min=1)  # [B]; the sizes of all tensors are known before
+    most = max(1, round(share * pixels.shape[1]))
+    highest = pixels.masked_fill(~counts, -torch.inf).topk(most, dim=1).values
+    taken = torch.arange(most, device=maps.device) < wanted[:, None]
+    return highest.masked_fill(~taken, 0).sum(dim=1) / wanted.to(highest.dtype)
 
 
 def measured_places(valid: Tensor, grid: tuple[int, int], least: float) -> Tensor:

@@ -18,6 +18,8 @@ from timm.models.vision_transformer import Attention  # type: ignore[attr-define
 from torch import Tensor, nn
 from torch.nn import functional
 
+from uipad_cli.core.compute import each
+
 PATCH = 14
 WIDTH, DEPTH, HEADS, WIDENING = 192, 8, 3, 4
 ALONE, ATTENDING = (0, 1), (7,)  # 0-based blocks that see their own patch only, and the whole image
@@ -55,11 +57,8 @@ class Neighbours(nn.Module):
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """grid: (h, w) with h·w = N."""
-        image = tokens.transpose(1, 2).view(len(tokens), -1, *grid)  # [B,N,D] -> [B,D,h,w]
-        padded = functional.pad(image, (NEAR // 2,) * 4, mode="replicate")
-        # one image at a time in float32 on a CPU: how this convolution rounds depends on the size of the batch
-        alone = not (self.training or padded.device.type != "cpu" or torch.is_autocast_enabled("cpu"))
-        mixed = torch.cat([self.conv(one[None]) for one in padded]) if alone else self.conv(padded)
+        image = tokens.transpose(1, 2).view(tokens.shape[0], -1, *grid)  # [B,N,D] -> [B,D,h,w]
+        mixed = each(self.conv, functional.pad(image, (NEAR // 2,) * 4, mode="replicate"))
         return mixed.flatten(2).transpose(1, 2)
 
 

@@ -6,8 +6,9 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,26 @@ def write_atomically(path: Path, write: Callable[[Path], object], size: int) -> 
     finally:
         with suppress(OSError):  # gone already after a successful rename
             temporary.unlink()
+
+
+@contextmanager
+def whole_folder(folder: Path, size: int) -> Iterator[Path]:
+    """A folder to fill, which is at `folder` once the block has ended, and nowhere where it fails.
+
+    folder: not there, or empty; size: as in `write_atomically`. Raises ResourceError.
+    """
+    temporary = folder.parent / TEMPORARY.replace("*", secrets.token_hex(6))
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in temporary.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(folder)
+    except OSError as error:
+        raise _unwritable(folder, size, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_png(path: Path, array: npt.NDArray[np.uint8]) -> None:

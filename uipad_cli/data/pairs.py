@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from uipad_cli.data.framing import Framing, frames
 from uipad_cli.data.geometry import HeightScale, Preparation, scale_height
 from uipad_cli.data.relief import GeometryImage, geometry_image
 from uipad_cli.data.samples import load_half, load_mask, load_sample
-from uipad_cli.records import Batch, Item, Modality, Sample
+from uipad_cli.records import Arrays, Batch, Item, Modality, Sample
 
 __all__ = ["Pairs", "load_mask", "load_sample", "to_batch"]
 
@@ -51,16 +50,29 @@ class Pairs:
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Decoded pairs as a batch."""
-        return replace(to_batch(samples, self.framing, self.scale, self.geometry), known=self.known)
+        return tensors(self.arrays(samples))
+
+    def arrays(self, samples: Sequence[Sample]) -> Arrays:
+        """The same as arrays, for what judges without torch."""
+        return replace(to_arrays(samples, self.framing, self.scale, self.geometry), known=self.known)
 
 
 def to_batch(samples: Sequence[Sample], framing: Framing, scale: HeightScale, geometry: GeometryImage) -> Batch:
     """Samples of any size -> one batch of framed squares: all of the first sample, then all of the next."""
+    return tensors(to_arrays(samples, framing, scale, geometry))
+
+
+def to_arrays(samples: Sequence[Sample], framing: Framing, scale: HeightScale, geometry: GeometryImage) -> Arrays:
+    """What `to_batch` makes of samples, as arrays."""
     rgb = np.stack([one.transpose(2, 0, 1) for sample in samples for one in frames(sample.rgb, framing)])  # [B,3,H,W]
     scaled = np.stack([scale_height(one, scale) for sample in samples for one in frames(sample.height, framing)])
     valid = np.stack([one for sample in samples for one in frames(sample.valid, framing, nearest=True)])
-    return Batch(
-        torch.from_numpy(rgb).to(torch.float32) / 255,
-        geometry_image(torch.from_numpy(scaled), geometry),
-        torch.from_numpy(valid),
-    )
+    return Arrays(rgb.astype(np.float32) / np.float32(255), geometry_image(scaled, geometry), valid)
+
+
+def tensors(arrays: Arrays) -> Batch:
+    """A batch of the same memory."""
+    import torch  # scans are read where it is not installed
+
+    rgb, geometry, valid = (torch.from_numpy(one) for one in (arrays.rgb, arrays.geometry, arrays.valid))
+    return Batch(rgb, geometry, valid, arrays.known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ _NO_PLANE = "if the background is cut out or the part fills the image, use --pla
 
 # the settings of published preprocessing, so that results can be compared
 _OPEN3D_DISTANCE, _OPEN3D_POINTS, _OPEN3D_ROUNDS = 0.004, 50, 1000
+_OPEN3D_TURN = threading.Lock()  # its seed is one for all threads
 
 
 @dataclass(frozen=True)
@@ -130,9 +132,10 @@ def _floor(points: Doubles) -> float:
 
 def _guess_with_open3d(points: Doubles, seed: int) -> Plane:
     open3d = _open3d()
-    open3d.utility.random.seed(seed)
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))
-    model, _ = cloud.segment_plane(_OPEN3D_DISTANCE, min(_OPEN3D_POINTS, len(points)), _OPEN3D_ROUNDS)
+    with _OPEN3D_TURN:
+        open3d.utility.random.seed(seed)
+        model, _ = cloud.segment_plane(_OPEN3D_DISTANCE, min(_OPEN3D_POINTS, len(points)), _OPEN3D_ROUNDS)
     plane = _facing(np.asarray(model[:3], dtype=np.float64), float(model[3]), 0.0)
     distances = np.abs(_heights(plane, points))
     near = distances[distances <= _OPEN3D_DISTANCE]

@@ -23,8 +23,8 @@ from pydantic import ValidationError
 from uipad_cli.config import Configuration, merge
 from uipad_cli.data import files, prepared
 from uipad_cli.data.prepared import Manifest
-from uipad_cli.engine.checkpoint import LOG_FILE, RECORD, Claim, RunConfig, versions
 from uipad_cli.engine.evaluate import CategoryResult, evaluate, mean_metrics
+from uipad_cli.engine.record import LOG_FILE, RECORD, Claim, RunConfig, versions
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.engine.selection import check_shots, claim_of
 from uipad_cli.engine.tally import Record, Table

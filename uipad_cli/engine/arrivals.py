@@ -11,8 +11,8 @@ from pathlib import Path
 from uipad_cli.data import dataset_name
 from uipad_cli.data.folder import pair, so_far
 from uipad_cli.data.layout import GEOMETRIES, IMAGES, entries
-from uipad_cli.engine.checkpoint import Checkpoint
 from uipad_cli.engine.judging import check_preparation, items_in, known_categories
+from uipad_cli.engine.record import Checkpoint
 from uipad_cli.errors import DataError
 from uipad_cli.records import Item, Missing
 

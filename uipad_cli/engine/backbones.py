@@ -26,9 +26,9 @@ from uipad_cli.data import choose_category, files, prepared
 from uipad_cli.data.framing import seen
 from uipad_cli.data.pairs import Pairs, load_mask
 from uipad_cli.data.prepared import Manifest
-from uipad_cli.engine.checkpoint import RunConfig
 from uipad_cli.engine.feature_picture import feature_picture
 from uipad_cli.engine.judging import judge
+from uipad_cli.engine.record import RunConfig
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.engine.weights import LoadedEncoder, fit_framing, load_encoder
 from uipad_cli.errors import DataError, UsageError

@@ -6,17 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from uipad_cli.data import files
-from uipad_cli.data.framing import Framing, unframe
 from uipad_cli.data.pairs import Pairs
 from uipad_cli.engine.calibration import Calibration, Rule
-from uipad_cli.engine.checkpoint import CALIBRATION_FILE, RECORD, Checkpoint, find_runs, load_run, read_record
+from uipad_cli.engine.checkpoint import load_run
 from uipad_cli.engine.fingerprint import Fingerprint, fingerprinted, save_fingerprints, settle
-from uipad_cli.engine.judging import Judged, check_preparation, items_in, judge, pairs_of
+from uipad_cli.engine.judging import Judged, check_preparation, items_in, judge, pairs_of, voice_map
+from uipad_cli.engine.record import CALIBRATION_FILE, RECORD, Checkpoint, find_runs, read_record
 from uipad_cli.engine.runtime import choose_compute, precision_name
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.methods.base import Method
@@ -145,13 +143,6 @@ def _from_judged(judged: Iterable[Judged], kept: Kept, precision: str) -> Calibr
         map_high=high,
         voices={voice: joined_ranges(found) for voice, found in voices.items()},
     ).bounded(None, None)
-
-
-def voice_map(judged: Judged, voice: Voice, framing: Framing) -> npt.NDArray[np.float32]:
-    """What one voice says of a part, in the original frame [H0,W0]: patch by patch, NaN where never seen."""
-    size = (framing.crop, framing.crop)
-    squares = [cv2.resize(one, size, interpolation=cv2.INTER_NEAREST) for one in judged.voices[voice]]
-    return unframe(np.stack(squares).astype(np.float32), framing, *judged.sample.valid.shape)
 
 
 def _checked(request: Request) -> Loss | None:

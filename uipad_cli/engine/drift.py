@@ -12,7 +12,7 @@ import numpy as np
 
 from uipad_cli.data import files
 from uipad_cli.engine import drift_page
-from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
+from uipad_cli.engine.checkpoint import load_run
 from uipad_cli.engine.fingerprint import (
     FIGURES,
     QUIET,
@@ -22,6 +22,7 @@ from uipad_cli.engine.fingerprint import (
     read_fingerprints,
 )
 from uipad_cli.engine.judging import check_preparation, items_in, judge, pairs_of
+from uipad_cli.engine.record import Checkpoint, find_runs
 from uipad_cli.engine.runtime import choose_compute, precision_name
 from uipad_cli.errors import EXIT_GATE, DataError, UsageError
 from uipad_cli.metrics import drift as tests

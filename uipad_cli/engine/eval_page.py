@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from uipad_cli.data import files, scenes
-from uipad_cli.engine.checkpoint import Checkpoint, versions
 from uipad_cli.engine.evaluate import CategoryResult, folder_of, mean_metrics
+from uipad_cli.engine.record import Checkpoint, versions
 from uipad_cli.records import GOOD, UNSURE, Missing
 from uipad_cli.report.cloud import thinned
 from uipad_cli.report.page import DefectRow, Picture, Scored, Section, build_page

@@ -18,9 +18,9 @@ import torch
 from uipad_cli.core.backbone import group_means
 from uipad_cli.data.pairs import Pairs
 from uipad_cli.data.plane import border
-from uipad_cli.engine.checkpoint import CALIBRATION_FILE, Checkpoint, load_checked, save_tensors
+from uipad_cli.engine.checkpoint import load_checked, save_tensors
 from uipad_cli.engine.judging import Judged
-from uipad_cli.engine.weights import file_hash
+from uipad_cli.engine.record import CALIBRATION_FILE, Checkpoint, file_hash
 from uipad_cli.errors import WeightsError
 from uipad_cli.methods.base import Method
 from uipad_cli.records import Sample

@@ -9,10 +9,11 @@ import numpy as np
 
 from uipad_cli.data import files
 from uipad_cli.data.pairs import Pairs, load_mask
-from uipad_cli.engine.checkpoint import Checkpoint, load_run
+from uipad_cli.engine.checkpoint import load_run
 from uipad_cli.engine.judging import at_full_size, judge, runs_by_category, split_pairs
 from uipad_cli.engine.pictures import draw, found_mask, sheet
 from uipad_cli.engine.prototype_picture import TITLES, prototype_row
+from uipad_cli.engine.record import Checkpoint
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.methods.base import Method, PrototypeOwners

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from uipad_cli.data.folder import pair
 from uipad_cli.data.layout import GEOMETRIES, IMAGES, by_stem, halves
-from uipad_cli.engine.checkpoint import Checkpoint
 from uipad_cli.engine.inspector import Settings, Tell, open_inspector
 from uipad_cli.engine.judging import check_preparation, items_in
+from uipad_cli.engine.record import Checkpoint
 from uipad_cli.engine.watch import follow
 from uipad_cli.errors import EXIT_ANOMALOUS, EXIT_UNSURE, DataError, PartialError, UsageError
 from uipad_cli.records import ANOMALOUS, UNSURE, Item, Missing, Report, silent
@@ -74,9 +75,10 @@ def infer(request: Request, *, tell: Tell, report: Report = silent) -> Outcome:
         failures.append(error.message)
 
     verdicts = []
-    for line in inspector.judge(items, report, on_error=None if single else note_failure):
-        tell(line)
-        verdicts.append(str(line["verdict"]))
+    with closing(inspector.judge(items, report, on_error=None if single else note_failure)) as lines:
+        for line in lines:
+            tell(line)
+            verdicts.append(str(line["verdict"]))
     return Outcome(verdicts, failures)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -19,13 +21,13 @@ from uipad_cli.data.samples import colour_path
 from uipad_cli.data.sensor import parse_unit
 from uipad_cli.data.surface import surface
 from uipad_cli.engine.calibration import Calibration
-from uipad_cli.engine.checkpoint import Checkpoint, find_runs, load_run
-from uipad_cli.engine.judging import Judged, OnError, at_full_size, judge, pairs_of, without
+from uipad_cli.engine.exported import Kind, exported_for, open_export
+from uipad_cli.engine.judging import Judge, Judged, OnError, at_full_size, judge, pairs_of, without
 from uipad_cli.engine.pictures import Mask, draw, heat_overlay
+from uipad_cli.engine.record import Checkpoint, find_runs
 from uipad_cli.engine.runtime import choose_compute, precision_name
 from uipad_cli.engine.verdicts import findings, regions_mask, regions_of
 from uipad_cli.errors import UsageError
-from uipad_cli.methods.base import Method
 from uipad_cli.records import Item, Missing, Progress, Report
 
 Line = Mapping[str, object]
@@ -38,7 +40,8 @@ class Settings:
     """How an inspector judges and what it writes below `out`.
 
     unit: of the geometry files, None = as the training data was prepared; missing: the file of a pair that is not
-    there; threshold: of the user's own; ply: also write a point cloud of each part.
+    there; threshold: of the user's own; ply: also write a point cloud of each part; engine: what runs the model, which is a
+    run for torch and an export for the others.
     """
 
     model: Path
@@ -49,6 +52,7 @@ class Settings:
     unit: str | None = None
     missing: Missing | None = None
     ply: bool = False
+    engine: Literal["torch"] | Kind = "torch"
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Inspector:
 
     settings: Settings
     record: Checkpoint
-    method: Method
+    scorer: Judge
 
     @property
     def calibration(self) -> Calibration:
@@ -66,21 +70,25 @@ class Inspector:
 
     def judge(
         self, items: Sequence[Item], report: Report, on_error: OnError | None = None, *, taken: Taken | None = None
-    ) -> Iterator[Line]:
+    ) -> Generator[Line, None, None]:
         """The JSON line of every pair, its files written; errors as `judge` (engine/judging.py), and ResourceError.
 
         taken: whether files of a name below `out` must stay; those of a part that has the same name get a number then,
         and each line tells its "name". Without it they are replaced.
         """
-        for one in judge(self.method, self._pairs(items), report, task="infer", on_error=on_error):
-            item = one.item
-            name = item.name.strip("/") if item.category or item.split else item.stem
-            told: Line = {}
-            if taken is not None:
-                name = _free(name, taken)
-                told = {"name": name}
-            judged = at_full_size(one, self.record.preparation, self.settings.missing)
-            yield {**self._line(judged, self.settings.out / name), **told}
+        pairs = self._pairs(items)
+        # a batch waits to be written while the next one is scored
+        judged = judge(self.scorer, pairs, report, task="infer", on_error=on_error, waiting=pairs.batch_size + 1)
+        with closing(judged):
+            for one in judged:
+                item = one.item
+                name = item.name.strip("/") if item.category or item.split else item.stem
+                told: Line = {}
+                if taken is not None:
+                    name = _free(name, taken)
+                    told = {"name": name}
+                large = at_full_size(one, self.record.preparation, self.settings.missing)
+                yield {**self._line(large, self.settings.out / name), **told}
 
     @property
     def _preparation(self) -> Preparation:
@@ -173,17 +181,36 @@ def open_inspector(settings: Settings, report: Report) -> Inspector:
     """Load the run. Raises UsageError for a threshold that is no number and for several runs, WeightsError."""
     if settings.threshold is not None and not math.isfinite(settings.threshold):
         raise UsageError(f"--threshold {settings.threshold} is not a finite number", "give a score, such as 0.12")
-    runs = find_runs(settings.model)
-    if len(runs) > 1:
-        names = ", ".join(folder.name for folder in runs[:5])
-        raise UsageError(f"{settings.model} holds several runs", f"name one of them: {names}")
-    record, method = load_run(runs[0], choose_compute(settings.device, settings.precision, "score"))
+    record, scorer, precision = _load(settings)
     record = without(record, settings.missing)
-    if precision_name(method.compute) != record.calibration.precision and settings.threshold is None:
+    if precision != record.calibration.precision and settings.threshold is None:
         told = f"note: the threshold was found in {record.calibration.precision}, not in the precision of these scores"
         report(Progress("note", 0, 0, note=told))
     if settings.threshold is not None:
         record = record.model_copy(
             update={"calibration": record.calibration.told("given", settings.threshold, settings.threshold)}
         )
-    return Inspector(settings, record, method)
+    return Inspector(settings, record, scorer)
+
+
+def _load(settings: Settings) -> tuple[Checkpoint, Judge, str]:
+    """The record of a run, what judges by it, and the precision in which it computes."""
+    folder = settings.model
+    if settings.engine != "torch":
+        if settings.missing is not None:
+            told = f"--missing {settings.missing}: an exported model judges whole pairs alone"
+            raise UsageError(told, "leave --engine out, and give the run")
+        exported, precision = open_export(folder, settings.engine, settings.device, settings.precision)
+        return exported.about.record, exported, precision
+    kind = exported_for(folder)
+    if kind is not None:
+        told = f"{folder} is an export for {kind}, and --engine torch takes a run"
+        raise UsageError(told, f"add --engine {kind}, or give the folder that `uipad train --out` made")
+    from uipad_cli.engine.checkpoint import load_run  # with torch, which nothing else here needs
+
+    runs = find_runs(folder)
+    if len(runs) > 1:
+        names = ", ".join(one.name for one in runs[:5])
+        raise UsageError(f"{folder} holds several runs", f"name one of them: {names}")
+    record, method = load_run(runs[0], choose_compute(settings.device, settings.precision, "score"))
+    return record, method, precision_name(method.compute)

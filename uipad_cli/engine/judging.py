@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from uipad_cli.data import SPLITS, choose_category, files, open_dataset, prepared
-from uipad_cli.data.framing import resize, unframe
+from uipad_cli.data.framing import Framing, resize, unframe
 from uipad_cli.data.geometry import HeightScale, Preparation
 from uipad_cli.data.pairs import Pairs
 from uipad_cli.data.samples import colour_path, pitch_at
-from uipad_cli.engine.checkpoint import Checkpoint, find_runs, read_record
+from uipad_cli.engine.overlap import ahead, in_threads
+from uipad_cli.engine.record import Checkpoint, find_runs, read_record
 from uipad_cli.engine.sensing import differences
 from uipad_cli.errors import DataError, UsageError, WeightsError
-from uipad_cli.methods.base import LEARN_ALONE, Method
-from uipad_cli.records import KNOWN, Item, Missing, Progress, Report, Sample, Voice
+from uipad_cli.records import (
+    KNOWN,
+    LEARN_ALONE,
+    Arrays,
+    Batch,
+    Item,
+    Missing,
+    Progress,
+    Report,
+    Sample,
+    ScoredArrays,
+    Scores,
+    Voice,
+)
 
 IMPOSSIBLE = 20.0  # times the usual height
+READ_AHEAD = 2  # batches
+READERS = min(4, os.cpu_count() or 1)  # threads
 
 OnError = Callable[[Item, DataError], None]
 
@@ -32,7 +52,7 @@ class Judged:
     """One pair and what the method says of it.
 
     map [H0,W0] float32 in the original frame, NaN where the framing never looked; voices [T,h,w]: per place of each of
-    its squares; seconds: share of its batch, read_seconds of them to read and decode.
+    its squares; seconds: read_seconds to read and decode it, and its share of the scoring of its batch.
     """
 
     item: Item
@@ -44,47 +64,112 @@ class Judged:
     voices: Mapping[Voice, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A pair that cannot be read, and why."""
+
+    item: Item
+    error: DataError
+
+
+class TensorJudge(Protocol):
+    """What scores batches of tensors: every method."""
+
+    def score(self, batch: Batch) -> Scores:
+        """Judge a batch."""
+
+
+@runtime_checkable
+class ArrayJudge(Protocol):
+    """What scores batches of arrays, without torch: an exported model."""
+
+    def score_arrays(self, arrays: Arrays) -> ScoredArrays:
+        """Judge a batch."""
+
+
+Judge = TensorJudge | ArrayJudge
+
+
 def judge(
-    method: Method, pairs: Pairs, report: Report, *, task: str = "score", on_error: OnError | None = None
-) -> Iterator[Judged]:
-    """Judge every pair, batch by batch, in order.
+    by: Judge, pairs: Pairs, report: Report, *, task: str = "score", on_error: OnError | None = None, waiting: int = 0
+) -> Generator[Judged, None, None]:
+    """Judge every pair, batch by batch, in order; pairs of coming batches are read meanwhile.
 
-    on_error: told of each pair that cannot be read, the others go on; without it the DataError is raised.
-    Raises WeightsError when the method's score is not a number.
+    on_error: told of each pair that cannot be read, the others go on; without it the DataError is raised. waiting: so
+    many may wait to be taken while others are scored, 0 = none is scored before it is asked for.
+    Raises WeightsError when the score is not a number. What goes on meanwhile has ended when this has.
     """
-    for start in range(0, len(pairs.items), pairs.batch_size):
-        began = time.perf_counter()
-        chosen = pairs.items[start : start + pairs.batch_size]
-        read = [(item, sample) for item in chosen if (sample := _read(item, pairs, on_error)) is not None]
-        if read:
-            samples = [sample for _, sample in read]
-            reading = (time.perf_counter() - began) / len(read)
-            scores = method.score(pairs.batch(samples))
-            seconds = (time.perf_counter() - began) / len(read)
-            squares, size = pairs.framing.squares, pairs.framing.crop
-            maps = scores.map.numpy().reshape(len(read), squares, size, size)
-            worst = scores.image.reshape(len(read), squares).amax(dim=1).tolist()  # of all squares of a part
-            for place, ((item, sample), framed, score) in enumerate(zip(read, maps, worst, strict=True)):
-                if not math.isfinite(score):
-                    raise WeightsError(f"{item.name}: the score is {score}", "the checkpoint is unusable, train again")
-                height, width = sample.valid.shape
-                own = slice(place * squares, (place + 1) * squares)
-                voices = {name: said[own].numpy() for name, said in scores.voices.items()}
-                map_ = unframe(framed, pairs.framing, height, width)
-                yield Judged(item, sample, map_, score, seconds, reading, voices)
-        report(Progress(task, start + len(chosen), len(pairs.items)))
+    told = _told(by, pairs, task)
+    with closing(ahead(told, waiting) if waiting else told) as events:
+        for event in events:
+            if isinstance(event, Judged):
+                yield event
+            elif isinstance(event, Progress):
+                report(event)
+            elif on_error is None:
+                raise event.error
+            else:
+                on_error(event.item, event.error)
 
 
-def _read(item: Item, pairs: Pairs, on_error: OnError | None) -> Sample | None:
+def _told(by: Judge, pairs: Pairs, task: str) -> Generator[Judged | Refused | Progress, None, None]:
+    """What there is to say of all pairs, in order; of a batch first what cannot be read."""
+    starts = range(0, len(pairs.items), pairs.batch_size)
+    batches = [pairs.items[start : start + pairs.batch_size] for start in starts]
+    done = 0
+    with closing(in_threads(partial(_read, pairs), batches, threads=READERS, most=READ_AHEAD)) as reading:
+        for batch in reading:
+            yield from (one for one in batch if isinstance(one, Refused))
+            yield from _judged(by, pairs, [one for one in batch if isinstance(one, _Read)])
+            done += len(batch)
+            yield Progress(task, done, len(pairs.items))
+
+
+def _judged(by: Judge, pairs: Pairs, read: Sequence[_Read]) -> Iterator[Judged]:
+    """One batch."""
+    if not read:
+        return
+    began = time.perf_counter()
+    scores = _scored(by, pairs, [one.sample for one in read])
+    seconds = (time.perf_counter() - began) / len(read)
+    squares, size = pairs.framing.squares, pairs.framing.crop
+    maps = scores.map.reshape(len(read), squares, size, size)
+    worst = scores.image.reshape(len(read), squares).max(axis=1).tolist()  # of all squares of a part
+    for place, (one, framed, score) in enumerate(zip(read, maps, worst, strict=True)):
+        if not math.isfinite(score):
+            raise WeightsError(f"{one.item.name}: the score is {score}", "the checkpoint is unusable, train again")
+        height, width = one.sample.valid.shape
+        own = slice(place * squares, (place + 1) * squares)
+        voices = {name: said[own] for name, said in scores.voices.items()}
+        map_ = unframe(framed, pairs.framing, height, width)
+        yield Judged(one.item, one.sample, map_, score, one.seconds + seconds, one.seconds, voices)
+
+
+def _scored(by: Judge, pairs: Pairs, samples: Sequence[Sample]) -> ScoredArrays:
+    if isinstance(by, ArrayJudge):
+        return by.score_arrays(pairs.arrays(samples))
+    scores = by.score(pairs.batch(samples))
+    voices = {name: said.numpy() for name, said in scores.voices.items()}
+    return ScoredArrays(scores.map.numpy(), scores.image.numpy(), voices)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A pair that was read, and the seconds that this took."""
+
+    item: Item
+    sample: Sample
+    seconds: float
+
+
+def _read(pairs: Pairs, item: Item) -> _Read | Refused:
+    began = time.perf_counter()
     try:
         sample = pairs.sample(item)
         _check_unit(item, sample, pairs.scale)
-        return sample
     except DataError as error:
-        if on_error is None:
-            raise
-        on_error(item, error)
-        return None
+        return Refused(item, error)
+    return _Read(item, sample, time.perf_counter() - began)
 
 
 def _check_unit(item: Item, sample: Sample, scale: HeightScale) -> None:
@@ -112,6 +197,13 @@ def at_full_size(judged: Judged, preparation: Preparation, missing: Missing | No
     pitch = None if small.pitch is None else pitch_at(small.pitch, small.valid.shape, size)
     height, valid = resize(small.height, size), resize(small.valid, size, nearest=True)
     return replace(judged, map=scores, sample=Sample(photo, height, valid, pitch))
+
+
+def voice_map(judged: Judged, voice: Voice, framing: Framing) -> npt.NDArray[np.float32]:
+    """What one voice says of a part, in the original frame [H0,W0]: patch by patch, NaN where never seen."""
+    size = (framing.crop, framing.crop)
+    squares = [cv2.resize(one, size, interpolation=cv2.INTER_NEAREST) for one in judged.voices[voice]]
+    return unframe(np.stack(squares).astype(np.float32), framing, *judged.sample.valid.shape)
 
 
 def without(record: Checkpoint, missing: Missing | None) -> Checkpoint:

@@ -20,10 +20,10 @@ from uipad_cli.core.tiny import PATCH
 from uipad_cli.data import files
 from uipad_cli.data.procedural.photos import Photos, find_photos
 from uipad_cli.data.procedural.views import Views, make_views
-from uipad_cli.engine.checkpoint import LOG_FILE, TRAINING_FILE, load_tensors, save_tensors, versions
+from uipad_cli.engine.checkpoint import load_tensors, save_tensors
+from uipad_cli.engine.record import LOG_FILE, TRAINING_FILE, file_hash, versions
 from uipad_cli.engine.recorder import Recorder
 from uipad_cli.engine.runtime import StopRequest, choose_compute, precision_name
-from uipad_cli.engine.weights import file_hash
 from uipad_cli.errors import UsageError, WeightsError
 from uipad_cli.methods.base import Descent, descend, hash_seed
 from uipad_cli.metrics.ranking import auroc

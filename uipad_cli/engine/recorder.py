@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 
 from uipad_cli.data import files
-from uipad_cli.engine.checkpoint import LOG_FILE, TRAINING_FILE, save_tensors
+from uipad_cli.engine.checkpoint import save_tensors
+from uipad_cli.engine.record import LOG_FILE, TRAINING_FILE
 from uipad_cli.engine.runtime import StopRequest
 from uipad_cli.records import Progress, Report
 

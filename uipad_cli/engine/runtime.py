@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from types import FrameType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-
-from uipad_cli.core.compute import Compute
 from uipad_cli.errors import EXIT_INTERRUPT, EXIT_TERMINATED, ResourceError, Terminated, UsageError
 
+if TYPE_CHECKING:  # an exported model judges where torch is not installed
+    import torch
+
+    from uipad_cli.core.compute import Compute
+
 Purpose = Literal["train", "score"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # the program's name → torch's
 
 
 def choose_compute(device: str, precision: str, purpose: Purpose) -> Compute:
@@ -23,22 +25,28 @@ def choose_compute(device: str, precision: str, purpose: Purpose) -> Compute:
     float32, so that a score and its threshold mean the same on every device and in every batch.
     Raises UsageError for an unknown name, ResourceError for a device that is not there.
     """
+    import torch
+
+    from uipad_cli.core.compute import Compute
+
     chosen = _device(device)
     if precision == "auto":
         fast = purpose == "train" and has_bf16(chosen)
         return Compute(chosen, torch.bfloat16 if fast else torch.float32)
-    if precision not in DTYPES:
-        raise UsageError(f"unknown precision {precision!r}", f"choose one of: auto, {', '.join(DTYPES)}")
-    return Compute(chosen, DTYPES[precision])
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}", f"choose one of: auto, {', '.join(PRECISIONS)}")
+    return Compute(chosen, getattr(torch, PRECISIONS[precision]))
 
 
 def precision_name(compute: Compute) -> str:
     """Name of the precision that `compute` uses."""
-    return next(name for name, dtype in DTYPES.items() if dtype == compute.dtype)
+    return next(name for name, told in PRECISIONS.items() if str(compute.dtype) == f"torch.{told}")
 
 
 def has_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 natively."""
+    import torch
+
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
@@ -46,6 +54,8 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def _device(name: str) -> torch.device:
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -13,8 +13,7 @@ from uipad_cli.data import choose_category, prepared
 from uipad_cli.data.geometry import HeightScale
 from uipad_cli.data.pairs import Pairs
 from uipad_cli.data.prepared import Manifest
-from uipad_cli.engine.checkpoint import Claim, RunConfig
-from uipad_cli.engine.weights import file_hash
+from uipad_cli.engine.record import Claim, RunConfig, file_hash
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.methods.base import hash_seed
 from uipad_cli.records import Item

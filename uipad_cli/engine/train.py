@@ -15,21 +15,19 @@ from uipad_cli import config as settings
 from uipad_cli.config import Configuration
 from uipad_cli.data import files
 from uipad_cli.engine.calibrate import Kept, calibrated
-from uipad_cli.engine.checkpoint import (
+from uipad_cli.engine.checkpoint import build_method, load_tensors, method_class, save_run
+from uipad_cli.engine.feature_cache import open_cache
+from uipad_cli.engine.fingerprint import save_fingerprints
+from uipad_cli.engine.record import (
     CALIBRATION_FILE,
     RECORD,
     TRAINING_FILE,
     Checkpoint,
     Claim,
     RunConfig,
-    build_method,
-    load_tensors,
-    method_class,
     read_record,
-    save_run,
     versions,
 )
-from uipad_cli.engine.fingerprint import save_fingerprints
 from uipad_cli.engine.recorder import Recorder
 from uipad_cli.engine.runtime import Purpose, StopRequest, choose_compute
 from uipad_cli.engine.selection import chosen_pairs
@@ -72,15 +70,18 @@ def train(
     configuration: Configuration,
     weights: Path | None = None,
     resume: bool = False,
+    cache: bool = True,
     report: Report = silent,
 ) -> TrainSummary:
     """Train on the prepared good pairs of one category, or of `all` together, and write the checkpoint folder `out`.
 
+    cache: keep the features of good parts on disk for the next run (engine/feature_cache.py), else in memory.
     Raises UsageError, DataError, WeightsError, ResourceError; CollapseError when the model went blind;
     Terminated or KeyboardInterrupt, after saving, when asked to stop.
     """
     started = time.perf_counter()
     config = complete(configuration)
+    shelf = open_cache(report) if cache else None
     chosen = chosen_pairs(data, category, weights, config)
     training, claim = chosen.training, chosen.claim
     if resume and (out / RECORD).is_file():
@@ -94,7 +95,7 @@ def train(
     done = 0 if saved is None else int(saved["step"])
     with StopRequest() as stop, Recorder(out, report, stop, done=done) as recorder:
         try:
-            method.fit(training, recorder.report, resume=saved)
+            method.fit(training, recorder.report, resume=saved, shelf=shelf)
         except CollapseError:
             _leave(out)
             raise

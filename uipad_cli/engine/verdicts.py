@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from uipad_cli.data.framing import Framing
-from uipad_cli.engine.calibrate import voice_map
 from uipad_cli.engine.calibration import Calibration
-from uipad_cli.engine.judging import Judged
+from uipad_cli.engine.judging import Judged, voice_map
 from uipad_cli.metrics.regions import Region, find_regions, height_deviation
 from uipad_cli.records import GOOD, Voice
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -155,15 +156,16 @@ class _Watch:
             self._refuse(left.pop(id(item)), error, tell)
 
         try:
-            for verdict in self.inspector.judge(items, silent, refuse, taken=self.log.has_files):
-                one = left.pop(next(iter(left)))  # verdicts come in the order of the items
-                if not self.incoming.changed(one):  # or it was read while it was written
-                    line = {**verdict, "key": one.key}
-                    self._keep(one, line)
-                    self.done.verdicts.append(str(line["verdict"]))
-                    tell(line)
-                if self.stop.wished is not None:
-                    return
+            with closing(self.inspector.judge(items, silent, refuse, taken=self.log.has_files)) as verdicts:
+                for verdict in verdicts:
+                    one = left.pop(next(iter(left)))  # verdicts come in the order of the items
+                    if not self.incoming.changed(one):  # or it was read while it was written
+                        line = {**verdict, "key": one.key}
+                        self._keep(one, line)
+                        self.done.verdicts.append(str(line["verdict"]))
+                        tell(line)
+                    if self.stop.wished is not None:
+                        return
         except DataError as error:  # a file was taken away between the verdict and its pictures
             self._refuse(next(iter(left.values())), error, tell)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
 import pickle
@@ -35,6 +34,7 @@ from uipad_cli.core.backbone import (
     timm_name,
 )
 from uipad_cli.data.framing import Framing
+from uipad_cli.engine.record import file_hash
 from uipad_cli.errors import UsageError, WeightsError
 
 HUB_FILE = "model.safetensors"
@@ -138,18 +138,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{path}: holds something other than named tensors", "give a plain state dict")
     return {str(key): value for key, value in content.items()}
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal. Raises WeightsError where it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror})", "check the path") from error
-    return digest.hexdigest()
 
 
 def _patch(backbone: str) -> int:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -16,15 +18,26 @@ from uipad_cli.core.compute import Compute
 from uipad_cli.core.memory import moved
 from uipad_cli.core.optimizer import StableAdamW
 from uipad_cli.errors import UipadError, UsageError
-from uipad_cli.records import Batch, Batches, Modality, Progress, Report, Scores
+from uipad_cli.methods.scorer import Scorer
+from uipad_cli.records import LEARN_ALONE, Batch, Batches, Modality, Progress, Report, Scores
 
-LEARN_ALONE = "train it with the method uipad, options.target=modalities and options.dropout above 0"
+Halves = npt.NDArray[np.float16]
 
 
 class CollapseError(UipadError):
     """Training went on, but the model no longer distinguishes anything: its scores would be worthless."""
 
     exit_code = 4
+
+
+class Shelf(Protocol):
+    """Keeps features from one run to the next, by what they were made from."""
+
+    def find(self, key: str) -> Halves | None:
+        """The features of this key, mapped into memory; None where there are none."""
+
+    def keep(self, key: str, features: Halves) -> Halves:
+        """Keep features; returns them mapped into memory, or as they are where there is no room."""
 
 
 class Method(Protocol):
@@ -45,14 +58,28 @@ class Method(Protocol):
     def alone(self) -> Sequence[Modality]:
         """Modalities that `score` can judge by themselves, where a batch says that it knows no other."""
 
-    def fit(self, batches: Batches, report: Report, resume: Mapping[str, Tensor] | None = None) -> None:
-        """Learn from good parts only; `batches` can be iterated again. `resume`: what `training_state` once gave."""
+    def fit(
+        self, batches: Batches, report: Report, resume: Mapping[str, Tensor] | None = None, shelf: Shelf | None = None
+    ) -> None:
+        """Learn from good parts only; `batches` can be iterated again.
+
+        resume: what `training_state` once gave; shelf: where features are kept from one run to the next.
+        """
 
     def score(self, batch: Batch) -> Scores:
         """Judge a batch: deterministic, the same for a pair alone and in company."""
 
     def gauges(self, batch: Batch) -> dict[str, float]:
         """Health figures of the fitted method, measured on good parts."""
+
+    def graph(self) -> Scorer:
+        """All of scoring but the image score, as one network of images alone: what is exported."""
+
+    def lighten(self) -> None:
+        """Keep all weights, the encoder's too, in the precision they are used in; the method can only score then."""
+
+    def pretend(self, parts: int) -> None:
+        """Hold so much as `fit` would keep of so many good parts, of random content: to measure time by."""
 
     def state(self) -> dict[str, Tensor]:
         """All that `fit` learned, on the CPU."""

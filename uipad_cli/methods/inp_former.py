@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -16,11 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from uipad_cli.core import losses, scoring
+from uipad_cli.core.attention import CrossAttention, FeedForward, initialise
 from uipad_cli.core.backbone import Encoder, check_state, group_means
-from uipad_cli.core.compute import Compute
-from uipad_cli.core.model import CrossAttention, FeedForward, PrototypeExtractor, initialise
-from uipad_cli.methods.base import Descent, check_known, descend, hash_seed, looks
-from uipad_cli.records import Batch, Batches, Modality, Progress, Report, Scores
+from uipad_cli.core.compute import Compute, each, lighten
+from uipad_cli.core.model import PrototypeExtractor
+from uipad_cli.methods.base import Descent, Shelf, check_known, descend, hash_seed
+from uipad_cli.methods.features import encode_all
+from uipad_cli.methods.scorer import Scorer, runner, scores_of
+from uipad_cli.records import Batch, Batches, Modality, Report, Scores
 
 GROUPS = 2
 MODALITIES: dict[str, tuple[Modality, ...]] = {"late": ("rgb", "geometry"), "rgb": ("rgb",), "geometry": ("geometry",)}
@@ -100,6 +104,51 @@ class INPFormer(nn.Module):
         return Rebuilt(groups.float(), rebuilt.float(), tokens.float(), prototypes.float())
 
 
+class INPFormerScorer(Scorer):
+    """A network for each image; the mean of their maps."""
+
+    def __init__(self, encoder: Encoder, options: INPFormerOptions, compute: Compute, seed: int) -> None:
+        super().__init__()
+        self.options, self.compute, self.encoder, self.grid = options, compute, encoder, encoder.grid
+        self.top, self.measured = options.top, options.measured
+        self.modalities = MODALITIES[options.modalities]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hash_seed(seed, 2))
+            networks = {
+                name: INPFormer(encoder.width, prototypes=options.prototypes, blocks=options.blocks)
+                for name in self.modalities
+            }
+        self.networks = nn.ModuleDict({str(name): network for name, network in networks.items()})
+        self.networks.to(compute.device)
+
+    def forward(self, rgb: Tensor, geometry: Tensor, known: Modality | None = None) -> tuple[Tensor, ...]:
+        """As every `Scorer`."""
+        groups = self.groups(rgb, geometry)
+        shown = [place for place, name in enumerate(self.modalities) if known in (None, name)]
+        # one image at a time: how the product with a handful of prototypes rounds depends on the size of the batch
+        distances = [each(partial(self._distances, place), groups[:, place]) for place in shown]
+        size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
+        maps = [scoring.upsampled_map(one, grid=self.grid, size=size, sigma=self.options.blur) for one in distances]
+        return (torch.stack(maps).mean(dim=0),)
+
+    def groups(self, rgb: Tensor, geometry: Tensor) -> Tensor:
+        """The m modalities through the shared encoder in one batch → group means [B,m,G,N,D], float32."""
+        given = {"rgb": rgb, "geometry": geometry}
+        with self.compute.autocast():
+            groups = self.encoder.group_means(torch.cat([given[name] for name in self.modalities]), GROUPS)
+        return self.by_image(groups, len(self.modalities))  # [mB,G,N,D] -> [B,m,G,N,D]
+
+    def rebuild(self, groups: Tensor) -> list[Rebuilt]:
+        """[B,m,G,N,D] → what each modality's network made of its own features."""
+        return [self.networks[name](groups[:, place]) for place, name in enumerate(self.modalities)]
+
+    def _distances(self, place: int, groups: Tensor) -> Tensor:
+        """Group means [B,G,N,D] of one modality → [B,G,N]."""
+        with self.compute.autocast():
+            seen = self.networks[self.modalities[place]](groups)
+        return losses.cosine_distance(seen.target, seen.rebuilt)
+
+
 class INPFormerMethod:
     """INP-Former behind the one interface."""
 
@@ -110,26 +159,24 @@ class INPFormerMethod:
         assert isinstance(options, INPFormerOptions)
         self.options, self.compute, self.seed = options, compute, seed
         self.encoder = encoder.to(compute.device)
-        self.modalities = self.alone = MODALITIES[options.modalities]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hash_seed(seed, 2))
-            self.networks = nn.ModuleDict(
-                {
-                    name: INPFormer(encoder.width, prototypes=options.prototypes, blocks=options.blocks)
-                    for name in self.modalities
-                }
-            )
-        self.networks.to(compute.device)
+        self.alone = MODALITIES[options.modalities]
+        self.scorer = INPFormerScorer(self.encoder, options, compute, seed)
+        self.run, self.networks = runner(self.scorer, compute), self.scorer.networks
 
-    def fit(self, batches: Batches, report: Report, resume: Mapping[str, Tensor] | None = None) -> None:
+    def fit(
+        self, batches: Batches, report: Report, resume: Mapping[str, Tensor] | None = None, shelf: Shelf | None = None
+    ) -> None:
         """Encode every look at every good pair once, then train the networks side by side. Raises CollapseError."""
-        features = self._encode_all(batches, report)
+        kind = f"{' '.join(self.scorer.modalities)}, group means, {self.compute.dtype}"
+        features = encode_all(
+            batches, self._groups, self.encoder, report, phases=self.options.phases, kind=kind, shelf=shelf
+        )
         self.networks.train()
 
         def loss_of_step(indices: Tensor, _: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-            chosen = features[indices].to(self.compute.device, torch.float32)
+            chosen = features[indices]
             with self.compute.training_autocast():
-                seen = self._by_modality(chosen)
+                seen = self.scorer.rebuild(chosen)
             return self._loss(seen)
 
         descend(
@@ -142,18 +189,28 @@ class INPFormerMethod:
     def score(self, batch: Batch) -> Scores:
         """Map [B,H,W], mean of the maps of those modalities that are known, and image score [B]."""
         check_known(batch, self.alone)
-        groups = self._groups(batch)
-        # one image at a time: how the product with a handful of prototypes rounds depends on the size of the batch
-        maps = torch.cat([self._maps(groups[place : place + 1], batch) for place in range(len(groups))])
-        counted = scoring.measured_places(batch.valid.cpu(), self.encoder.grid, self.options.measured)
-        return Scores(maps, scoring.image_score(maps, self.options.top, counted))
+        self.networks.eval()
+        return scores_of(self.run, self.scorer, batch, self.compute.device)
 
     @torch.no_grad()
     def gauges(self, batch: Batch) -> dict[str, float]:
         """How many prototypes serve, mean over modalities, and how badly good parts are rebuilt."""
         good_distance = float(self.score(batch).map.mean())
-        seen = self._rebuild(self._groups(batch))
+        with self.compute.autocast():
+            seen = self.scorer.rebuild(self._groups(batch))
         return {"effective_prototypes": _effective_prototypes(seen), "good_distance": good_distance}
+
+    def graph(self) -> Scorer:
+        """All of scoring but the image score, as one network."""
+        return self.scorer.eval()
+
+    def lighten(self) -> None:
+        """Keep all weights, the encoder's too, in the precision they are used in; to score only."""
+        if self.compute.dtype != torch.float32:
+            lighten(self.scorer, self.compute.dtype)
+
+    def pretend(self, parts: int) -> None:
+        """Nothing grows with the number of parts."""
 
     def state(self) -> dict[str, Tensor]:
         """Weights of the networks, each name led by its modality."""
@@ -166,40 +223,7 @@ class INPFormerMethod:
         self.networks.eval()
 
     def _groups(self, batch: Batch) -> Tensor:
-        """The m modalities through the shared encoder in one batch → group means [B,m,G,N,D], float32."""
-        images = torch.cat([getattr(batch, name) for name in self.modalities]).to(self.compute.device)
-        with self.compute.autocast():
-            groups = group_means(self.encoder(images), GROUPS)
-        return torch.stack(groups.chunk(len(self.modalities)), dim=1)  # [mB,G,N,D] -> [B,m,G,N,D]
-
-    def _encode_all(self, batches: Batches, report: Report) -> Tensor:
-        """Group means of all looks [n,m,G,N,D]; half precision on the host, the encoder never changes."""
-        encoded: list[Tensor] = []
-        for done, batch in enumerate(batches, start=1):
-            for look in looks(batch, self.encoder.patch, self.options.phases):
-                encoded.append(self._groups(look).half().cpu())
-            report(Progress("encode", done, len(batches)))
-        return torch.cat(encoded)
-
-    def _by_modality(self, groups: Tensor) -> list[Rebuilt]:
-        """[B,m,G,N,D] → what each modality's network made of its own features."""
-        return [self.networks[name](groups[:, place]) for place, name in enumerate(self.modalities)]
-
-    def _rebuild(self, groups: Tensor) -> list[Rebuilt]:
-        """The same, as in judging."""
-        self.networks.eval()
-        with self.compute.autocast():
-            return self._by_modality(groups)
-
-    def _maps(self, groups: Tensor, batch: Batch) -> Tensor:
-        """[B,m,G,N,D] → map [B,H,W] on the CPU, mean of the modalities' maps."""
-        grid, (height, width), sigma = self.encoder.grid, batch.rgb.shape[-2:], self.options.blur
-        maps = [
-            scoring.anomaly_map(seen.target, seen.rebuilt, grid=grid, size=(height, width), sigma=sigma)
-            for name, seen in zip(self.modalities, self._rebuild(groups), strict=True)
-            if batch.known in (None, name)
-        ]
-        return torch.stack(maps).mean(dim=0).cpu()
+        return self.scorer.groups(batch.rgb.to(self.compute.device), batch.geometry.to(self.compute.device))
 
     def _loss(self, seen: list[Rebuilt]) -> tuple[Tensor, dict[str, float]]:
         """Sum over the networks: they share no weight, only the bound that clips their common gradient."""

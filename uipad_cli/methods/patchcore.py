@@ -16,10 +16,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from uipad_cli.core import scoring
-from uipad_cli.core.backbone import Encoder, group_means
-from uipad_cli.core.compute import Compute
-from uipad_cli.core.memory import chosen, damped_spreads, neighbourhood_means, relative_distance
-from uipad_cli.methods.base import check_known, hash_seed, looks
+from uipad_cli.core.backbone import Encoder
+from uipad_cli.core.compute import Compute, each, lighten
+from uipad_cli.core.memory import Shorthand, chosen, damped_spreads, neighbourhood_means, relative_distance
+from uipad_cli.methods.base import Shelf, check_known, hash_seed
+from uipad_cli.methods.features import encode_all
+from uipad_cli.methods.scorer import Scorer, runner, scores_of
 from uipad_cli.records import Batch, Batches, Modality, Progress, Report, Scores, Voice
 
 GROUPS = 2
@@ -64,6 +66,7 @@ class Bank:
     images: tuple[Modality, ...]
     patches: Tensor
     spread: Tensor
+    shorthand: Shorthand | None = None
 
     @property
     def name(self) -> str:
@@ -79,6 +82,56 @@ class Bank:
         return {"patches": self.patches, "spread": self.spread}
 
 
+class PatchCoreScorer(Scorer):
+    """Distances to the nearest good patch, as multiples of the spread there."""
+
+    def __init__(self, encoder: Encoder, options: PatchCoreOptions, compute: Compute) -> None:
+        super().__init__()
+        self.options, self.compute, self.encoder, self.grid = options, compute, encoder, encoder.grid
+        self.top, self.measured = options.top, options.measured
+        self.banks = [
+            Bank(images, torch.zeros(0, GROUPS * encoder.width * len(images)), torch.zeros(0))
+            for images in BANKS[options.modalities]
+        ]
+        self.images = [name for bank in self.banks for name in bank.images]
+        apart = len(self.banks) > 1  # `late`: each image has said its own
+        self.voices = tuple(VOICES[bank.images[0]] for bank in self.banks if apart)
+
+    def forward(self, rgb: Tensor, geometry: Tensor, known: Modality | None = None) -> tuple[Tensor, ...]:
+        """As every `Scorer`."""
+        tokens = self.tokens(self.groups(rgb, geometry))
+        banks = [bank for bank in self.banks if known in (None, *bank.images)]
+        found = [self._distances(bank.features(tokens), bank) for bank in banks]
+        size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
+        maps = scoring.upsampled_map(torch.stack(found, dim=1), grid=self.grid, size=size, sigma=self.options.blur)
+        said = found if self.voices and known is None else []
+        return maps, *(self.by_place(one) for one in said)
+
+    def groups(self, rgb: Tensor, geometry: Tensor) -> Tensor:
+        """Group means of unit length [B,m,G,N,D] of the m images that are used."""
+        images = {"rgb": rgb, "geometry": geometry}
+        with self.compute.autocast():
+            seen = self.encoder.group_means(torch.cat([images[name] for name in self.images]), GROUPS)
+        return self.by_image(functional.normalize(seen, dim=-1), len(self.images))
+
+    def tokens(self, groups: Tensor) -> dict[Modality, Tensor]:
+        """Group means [B,m,G,N,D] → [B,N,F] of each image that is used, averaged over the neighbourhood."""
+        tokens = {name: groups[:, place].transpose(1, 2).flatten(2) for place, name in enumerate(self.images)}
+        edge = self.options.neighbourhood
+        return {name: neighbourhood_means(one, self.encoder.grid, edge) for name, one in tokens.items()}
+
+    def _distances(self, features: Tensor, bank: Bank) -> Tensor:
+        """[B,N,F] → [B,N]."""
+
+        def met(features: Tensor) -> Tensor:
+            neighbours = self.options.spread or 1
+            asked = features.flatten(0, 1)
+            found = relative_distance(asked, bank.patches, bank.spread, neighbours, shorthand=bank.shorthand)
+            return found.reshape(features.shape[:2])
+
+        return each(met, features)
+
+
 class PatchCoreMethod:
     """PatchCore behind the one interface."""
 
@@ -90,48 +143,52 @@ class PatchCoreMethod:
         self.options, self.compute, self.seed = options, compute, seed
         self.encoder = encoder.to(compute.device)
         self.alone = tuple(images[0] for images in BANKS[options.modalities] if len(images) == 1)
-        self.banks = [
-            Bank(images, torch.zeros(0, GROUPS * encoder.width * len(images)), torch.zeros(0))
-            for images in BANKS[options.modalities]
-        ]
+        self.scorer = PatchCoreScorer(self.encoder, options, compute)
+        self.run, self.banks = runner(self.scorer, compute), self.scorer.banks
 
     @torch.no_grad()
-    def fit(self, batches: Batches, report: Report, resume: Mapping[str, Tensor] | None = None) -> None:
+    def fit(
+        self, batches: Batches, report: Report, resume: Mapping[str, Tensor] | None = None, shelf: Shelf | None = None
+    ) -> None:
         """Remember a coreset of the good patches, of several looks at each part; there is nothing to resume."""
-        found: list[list[Tensor]] = [[] for _ in self.banks]
-        owners, parts = [], 0
-        for done, batch in enumerate(batches, start=1):
-            for look in looks(batch, self.encoder.patch, self.options.phases):
-                tokens = self._tokens(look)
-                for bank, kept in zip(self.banks, found, strict=True):
-                    kept.append(bank.features(tokens).flatten(0, 1).cpu())
-                owners.append(torch.arange(parts, parts + len(batch)).repeat_interleave(math.prod(self.encoder.grid)))
-            parts += len(batch)
-            report(Progress("encode", done, len(batches)))
-        owner = torch.cat(owners)
-        for bank, kept in zip(self.banks, found, strict=True):
-            self._remember(bank, torch.cat(kept), owner)
+        kind = f"{' '.join(self.scorer.images)}, group means of unit length, {self.compute.dtype}"
+        features = encode_all(
+            batches, self._groups, self.encoder, report, phases=self.options.phases, kind=kind, shelf=shelf
+        )
+        owner = features.owners.repeat_interleave(math.prod(self.encoder.grid))
+        for bank in self.banks:
+            patches = [bank.features(self.scorer.tokens(row))[0].cpu() for row in features]
+            self._remember(bank, torch.cat(patches), owner)
         report(Progress("coreset", 1, 1, values={"patches": self._size()}))
 
     @torch.no_grad()
     def score(self, batch: Batch) -> Scores:
         """Map [B,H,W] of distances to the nearest good patch, as multiples of the spread there, and image score [B]."""
         check_known(batch, self.alone)
-        tokens = self._tokens(batch)
-        known = [bank for bank in self.banks if batch.known in (None, *bank.images)]
-        # one image at a time: how a product rounds depends on its size
-        distances = torch.stack(
-            [torch.stack([self._distance(image, bank) for image in bank.features(tokens)]) for bank in known], dim=1
-        )
-        height, width = batch.rgb.shape[-2:]
-        maps = scoring.upsampled_map(
-            distances, grid=self.encoder.grid, size=(height, width), sigma=self.options.blur
-        ).cpu()
-        counted = scoring.measured_places(batch.valid.cpu(), self.encoder.grid, self.options.measured)
-        apart = len(known) > 1  # `late`: each image has said its own
-        voices = {VOICES[bank.images[0]]: distances[:, place] for place, bank in enumerate(known) if apart}
-        said = {name: value.reshape(-1, *self.encoder.grid).cpu() for name, value in voices.items()}
-        return Scores(maps, scoring.image_score(maps, self.options.top, counted), said)
+        return scores_of(self.run, self.scorer, batch, self.compute.device)
+
+    def graph(self) -> Scorer:
+        """All of scoring but the image score, as one network."""
+        return self.scorer.eval()
+
+    def lighten(self) -> None:
+        """Keep the encoder's weights in the precision they are used in, and look patches up in half of it."""
+        if self.compute.dtype == torch.float32:
+            return
+        lighten(self.encoder, self.compute.dtype)
+        for bank in self.banks:
+            bank.shorthand = Shorthand.of(bank.patches)
+            if bank.patches.device.type == "cuda":
+                bank.patches = bank.patches[:0].clone()
+
+    def pretend(self, parts: int) -> None:
+        """Hold so much as `fit` would keep of so many good parts, of random content: to measure time by."""
+        places = parts * self.options.phases**2 * math.prod(self.encoder.grid)
+        count = min(places, max(1, round(self.options.coreset * places)) + self.options.sample)
+        for bank in self.banks:
+            patches = torch.randn(count, bank.patches.shape[1], generator=torch.Generator().manual_seed(self.seed))
+            bank.patches = functional.normalize(patches, dim=-1).to(self.compute.device)
+            bank.spread = torch.ones(count, device=self.compute.device)
 
     def gauges(self, batch: Batch) -> dict[str, float]:
         """How many patches are remembered, and how far good parts are from them."""
@@ -158,6 +215,9 @@ class PatchCoreMethod:
                 )
             bank.patches, bank.spread = (value.float().to(self.compute.device) for value in (patches, spread))
 
+    def _groups(self, batch: Batch) -> Tensor:
+        return self.scorer.groups(batch.rgb.to(self.compute.device), batch.geometry.to(self.compute.device))
+
     def _remember(self, bank: Bank, patches: Tensor, owner: Tensor) -> None:
         """Choose among the patches [P,F] of the parts `owner` [P]."""
         count = max(1, round(self.options.coreset * len(patches)))
@@ -168,21 +228,6 @@ class PatchCoreMethod:
         parts = owner[kept].to(self.compute.device)
         bank.spread = damped_spreads(bank.patches, parts) if self.options.spread else plain
 
-    def _distance(self, patches: Tensor, bank: Bank) -> Tensor:
-        """[N,F] → [N]."""
-        return relative_distance(patches, bank.patches, bank.spread, self.options.spread or 1)
-
     def _size(self) -> float:
         """Patches in all banks."""
         return float(sum(len(bank.patches) for bank in self.banks))
-
-    def _tokens(self, batch: Batch) -> dict[Modality, Tensor]:
-        """[B,N,F] of each image that is used: group means of unit length, averaged over the neighbourhood."""
-        images = {"rgb": batch.rgb, "geometry": batch.geometry}
-        names = [name for bank in self.banks for name in bank.images]
-        with self.compute.autocast():
-            seen = self.encoder(torch.cat([images[name] for name in names]).to(self.compute.device))
-        groups = functional.normalize(group_means(seen, GROUPS), dim=-1)
-        tokens = groups.permute(0, 2, 1, 3).flatten(2)  # [2B,G,N,D] -> [2B,N,G*D]
-        tokens = neighbourhood_means(tokens, self.encoder.grid, self.options.neighbourhood)
-        return dict(zip(names, tokens.chunk(len(names)), strict=True))

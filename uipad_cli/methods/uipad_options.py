@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from uipad_cli.core.attention import AttentionKind
 from uipad_cli.core.losses import AssignmentKind, Distance
-from uipad_cli.core.model import AttentionKind, Comparison, FusionKind, Query, Refinement
+from uipad_cli.core.model import Comparison, FusionKind, Query, Refinement
 from uipad_cli.methods.base import Descent
 
 

@@ -17,9 +17,8 @@ from uipad_cli.data import SPLITS, files, open_dataset
 from uipad_cli.data.geometry import Preparation, height_scale, scale_height
 from uipad_cli.data.procedural.design import Dice
 from uipad_cli.data.procedural.drawing import CELL
-from uipad_cli.data.procedural.sensors import blur
+from uipad_cli.data.procedural.sensors import blur, surface_image
 from uipad_cli.data.procedural.views import Views
-from uipad_cli.data.relief import geometry_image
 from uipad_cli.data.samples import load_sample
 from uipad_cli.errors import DataError
 from uipad_cli.records import Item
@@ -148,7 +147,7 @@ def _sense(dice: Dice, view: Tensor, *, scans: bool) -> Tensor:
     scenes = len(view)
     if scans:
         noisy = view + dice.log_uniform(scenes, 1, 1, 1, low=0.0005, high=0.008) * dice.normal(*view.shape)
-        return geometry_image(noisy[:, 0], "relief")
+        return surface_image(noisy[:, 0], "relief")
     light = (0.1 * dice.normal(scenes, 1, 1, 1)).exp() * (0.03 * dice.normal(scenes, 3, 1, 1)).exp()
     seen = blur(view * light, dice.uniform(scenes, high=0.24))
     return (seen + dice.log_uniform(scenes, 1, 1, 1, low=0.002, high=0.02) * dice.normal(*seen.shape)).clamp(0, 1)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from uipad_cli.data.procedural.design import Dice, Surroundings
 from uipad_cli.data.procedural.drawing import Maps
-from uipad_cli.data.relief import GeometryImage, geometry_image, slopes, unit_normals
+from uipad_cli.data.relief import GeometryImage, channels, slopes, unit_normals
 
 Kind = Literal["photograph"] | GeometryImage
 SHADOW_STEPS = (3.0, 7.0, 13.0)
@@ -41,12 +41,22 @@ class Sensor:
             shares = torch.tensor([0.03, 0.99], device=relief.device)
             low, high = torch.quantile(relief.flatten(1)[:, ::7], shares, dim=1)
             self.level = low, torch.maximum(high - low, 0.15 * self.depth)
-        return geometry_image(scan(self.dice, relief, self.level, self.blind), self.kind)
+        return surface_image(scan(self.dice, relief, self.level, self.blind), self.kind)
+
+
+def surface_image(scaled: Tensor, kind: GeometryImage) -> Tensor:
+    """Scaled height [B,S,S] → [B,3,S,S], as `geometry_image` of real scans (data/relief.py)."""
+    return torch.stack(channels(scaled, _padded(scaled), kind, torch.rsqrt), dim=1)
+
+
+def normals(height: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Height [B,S,S] → the parts of the unit normal to the right, downwards and towards the viewer, each [B,S,S]."""
+    return unit_normals(*slopes(_padded(height)), torch.rsqrt)
 
 
 def photograph(dice: Dice, maps: Maps, around: Surroundings) -> Tensor:
     """What a camera sees [B,3,S,S] 0..1; the lamp stands beside the camera, however the part lies."""
-    right, down, up = unit_normals(slopes(maps.height + maps.fine))
+    right, down, up = normals(maps.height + maps.fine)
     light = around.light + 0.05 * dice.normal(*around.light.shape)
     light = light / light.norm(dim=1, keepdim=True)
     x, y, z = (part[:, None, None] for part in light.unbind(1))
@@ -72,7 +82,7 @@ def scan(dice: Dice, relief: Tensor, level: tuple[Tensor, Tensor], blind: Tensor
     noise = dice.log_uniform(scenes, 1, 1, low=0.0006, high=0.01)
     white = dice.normal(scenes, 1, size, size)
     scaled = scaled + noise * blur(white, dice.uniform(scenes, high=0.33))[:, 0]
-    up = unit_normals(slopes(relief))[2]
+    up = normals(relief)[2]
     steep = up < blind
     speckle = dice.uniform(scenes, size, size) < dice.uniform(scenes, 1, 1, high=0.8) ** 4
     return _fill(scaled, 1 - (steep | speckle).float()).clamp(-0.5, 1.5)
@@ -84,6 +94,11 @@ def blur(images: Tensor, side: Tensor) -> Tensor:
     padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
     across = side * (padded[..., 2:] + padded[..., :-2]) + (1 - 2 * side) * padded[..., 1:-1]
     return side * (across[..., 2:, :] + across[..., :-2, :]) + (1 - 2 * side) * across[..., 1:-1, :]
+
+
+def _padded(height: Tensor) -> Tensor:
+    """[B,S,S] with its border repeated [B,S+2,S+2]."""
+    return functional.pad(height[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
 
 
 def _sunlit(height: Tensor, light: Tensor) -> Tensor:

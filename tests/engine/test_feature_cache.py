@@ -1,0 +1,90 @@
+import os
+
+import numpy as np
+import pytest
+
+from uipad_cli.engine import feature_cache
+from uipad_cli.engine.feature_cache import FeatureCache, cache_folder, open_cache
+from uipad_cli.errors import UsageError
+from uipad_cli.records import silent
+
+KILO = 1000
+
+
+def features(seed, count=500):
+    return np.random.default_rng(seed).normal(size=count).astype(np.float16)  # 2 bytes each
+
+
+def cache(folder, limit, report=silent):
+    return FeatureCache(folder, limit, report)
+
+
+def test_what_is_kept_is_found_again_mapped_and_bit_for_bit(tmp_path):
+    made = features(0).reshape(2, 25, 10)
+    first = cache(tmp_path, 1e9)
+    assert first.find("a") is None
+    kept = first.keep("a", made)
+    assert isinstance(kept, np.memmap)
+    assert not kept.flags.writeable
+    found = cache(tmp_path, 1e9).find("a")
+    assert np.array_equal(found, made)
+    assert found.dtype == np.float16
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"no array at all"])
+def test_a_damaged_file_is_as_good_as_none(tmp_path, damage):
+    (tmp_path / "a.npy").write_bytes(damage)
+    assert cache(tmp_path, 1e9).find("a") is None
+
+
+def test_what_was_not_used_for_longest_goes_first(tmp_path):
+    earlier = cache(tmp_path, 1e9)
+    for age, key in enumerate("abc"):
+        earlier.keep(key, features(age))
+        os.utime(tmp_path / f"{key}.npy", (1000 + age, 1000 + age))
+    now = cache(tmp_path, 3.9 * KILO)
+    now.find("a")
+    now.keep("d", features(9))
+    assert sorted(path.stem for path in tmp_path.glob("*.npy")) == ["a", "c", "d"]
+
+
+def test_a_run_that_needs_more_than_there_is_keeps_the_rest_in_memory_and_is_told_once(tmp_path):
+    heard = []
+    small = cache(tmp_path, 2.5 * KILO, lambda step: heard.append(step.note))
+    kept = [small.keep(str(place), features(place)) for place in range(4)]
+    assert [isinstance(one, np.memmap) for one in kept] == [True, True, False, False]
+    assert all(np.array_equal(one, features(place)) for place, one in enumerate(kept))
+    assert len(heard) == 1
+    assert "UIPAD_CACHE_GB" in heard[0]
+    assert "memory" in heard[0]
+
+
+def test_a_disk_that_is_nearly_full_is_left_alone(tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr(feature_cache, "SPARED", 1e18)
+    kept = cache(tmp_path, 1e9, lambda step: heard.append(step.note)).keep("a", features(0))
+    assert not isinstance(kept, np.memmap)
+    assert "free" in heard[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    heard = []
+    (tmp_path / "file").touch()
+    made = features(0)
+    assert cache(tmp_path / "file" / "below", 1e9, lambda step: heard.append(step.note)).keep("a", made) is made
+    assert len(heard) == 1
+
+
+def test_the_environment_says_where_and_how_much(tmp_path, monkeypatch):
+    monkeypatch.setenv("UIPAD_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own" / "features"
+    monkeypatch.setenv("UIPAD_CACHE_GB", "3")
+    assert open_cache(silent).limit == 3e9
+    monkeypatch.delenv("UIPAD_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "uipad" / "features"
+    for wrong in ("much", "-1", "nan", "inf"):
+        monkeypatch.setenv("UIPAD_CACHE_GB", wrong)
+        with pytest.raises(UsageError, match="gigabytes"):
+            open_cache(silent)

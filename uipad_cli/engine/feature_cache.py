@@ -1,0 +1,126 @@
+"""Features of good parts on disk, from one run to the next: by content, bounded, and never in the way.
+
+Where they lie: $UIPAD_CACHE, else $XDG_CACHE_HOME/uipad, else ~/.cache/uipad; at most $UIPAD_CACHE_GB gigabytes, 20
+unless told. What was not used for longest goes first; what a run cannot keep there, it keeps in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from uipad_cli.data import files
+from uipad_cli.errors import ResourceError, UsageError
+from uipad_cli.methods.base import Halves
+from uipad_cli.records import Progress, Report
+
+FOLDER, LIMIT = "UIPAD_CACHE", "UIPAD_CACHE_GB"
+USUAL_LIMIT = 20.0  # gigabytes
+SPARED = 2e9  # bytes of a disk that others may need
+
+
+class FeatureCache:
+    """A `Shelf` (methods/base.py) of files in one folder; several programs may use it at a time."""
+
+    def __init__(self, folder: Path, limit: float, report: Report) -> None:
+        self.folder, self.limit, self.report = folder, limit, report
+        self._own: set[str] = set()  # of this run, never removed by it
+        self._full = False
+        self._held = sum(size for _, size, _ in self._files())
+
+    def find(self, key: str) -> Halves | None:
+        """As `Shelf.find`; a damaged file is as good as none."""
+        path = self.folder / f"{key}.npy"
+        try:
+            features: Halves = np.load(path, mmap_mode="r")
+            os.utime(path)  # the oldest use goes first
+        except (OSError, ValueError, EOFError):
+            return None
+        if features.dtype != np.float16:
+            return None
+        self._own.add(path.name)
+        return features
+
+    def keep(self, key: str, features: Halves) -> Halves:
+        """As `Shelf.keep`; told once where there is no room."""
+        if self._full or not self._make_room(features.nbytes):
+            return features
+        path = self.folder / f"{key}.npy"
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as stream:
+                np.save(stream, features)
+
+        try:
+            files.write_atomically(path, write, features.nbytes)
+        except ResourceError as error:
+            self._give_up(error.message)
+            return features
+        self._held += features.nbytes
+        kept = self.find(key)
+        return features if kept is None else kept
+
+    def _make_room(self, wanted: int) -> bool:
+        """Remove what was not used for longest, as far as needed; False, and told, where that does not help."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.folder).free
+        except OSError as error:
+            self._give_up(f"{self.folder}: {error.strerror or error}")
+            return False
+        if free < wanted + SPARED:
+            self._give_up(f"{self.folder}: less than {SPARED / 1e9:.0f} GB of the disk are free")
+            return False
+        if self._held + wanted > self.limit:
+            self._remove(self._held + wanted - self.limit)
+        if self._held + wanted > self.limit:
+            self._give_up(f"{self.folder}: this run's features alone need more than {self.limit / 1e9:g} GB ({LIMIT})")
+            return False
+        return True
+
+    def _remove(self, wanted: float) -> None:
+        for _, size, path in sorted(self._files()):
+            if wanted <= 0:
+                return
+            if path.name not in self._own:
+                path.unlink(missing_ok=True)
+                self._held -= size
+                wanted -= size
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """When each was last used, and its size."""
+        found = []
+        for path in self.folder.glob("*.npy"):
+            try:
+                status = path.stat()
+            except OSError:  # another program has removed it
+                continue
+            found.append((status.st_mtime, status.st_size, path))
+        return found
+
+    def _give_up(self, why: str) -> None:
+        self._full = True
+        told = f"note: no more features are kept on disk, the rest stays in memory: {why}"
+        self.report(Progress("note", 0, 0, note=told))
+
+
+def open_cache(report: Report) -> FeatureCache:
+    """The cache of this user, as the environment says. Raises UsageError for a bound that is no number."""
+    told = os.environ.get(LIMIT, "")
+    try:
+        limit = float(told) if told else USUAL_LIMIT
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit < 1e6:
+        raise UsageError(f"{LIMIT}={told} is not a number of gigabytes", "such as 20; train --no-cache keeps nothing")
+    return FeatureCache(cache_folder(), limit * 1e9, report)
+
+
+def cache_folder() -> Path:
+    """Where features lie."""
+    if own := os.environ.get(FOLDER):
+        return Path(own) / "features"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uipad" / "features"

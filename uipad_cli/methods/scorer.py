@@ -1,0 +1,61 @@
+"""The one road from framed images to scores: what `score`, an export and a recorded CUDA graph share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from uipad_cli.core import scoring
+from uipad_cli.core.compute import Compute
+from uipad_cli.core.graphs import Recorded
+from uipad_cli.records import Batch, Modality, Scores, Voice
+
+Run = Callable[..., tuple[Tensor, ...]]
+
+
+class Scorer(nn.Module):
+    """Framed images → map and voices, with all that a method has learned.
+
+    grid: tokens (h, w); voices: what is told apart where both images are known; top, measured: of the image score,
+    which is no part of it.
+    """
+
+    grid: tuple[int, int]
+    voices: tuple[Voice, ...] = ()
+    top: float
+    measured: float
+
+    def by_place(self, values: Tensor) -> Tensor:
+        """[B,N] → [B,h,w]."""
+        return values.reshape(values.shape[0], *self.grid)
+
+    @staticmethod
+    def by_image(values: Tensor, images: int) -> Tensor:
+        """Of so many kinds of images one after the other [images·B,...] → [B,images,...]."""
+        count = values.shape[0] // images  # no `chunk`, `len` or `unflatten`: they would fix an export's batch
+        return torch.stack([values[place * count : (place + 1) * count] for place in range(images)], dim=1)
+
+    def forward(self, rgb: Tensor, geometry: Tensor, known: Modality | None = None) -> tuple[Tensor, ...]:
+        """Images [B,3,H,W] → map [B,H,W], then what each voice says [B,h,w]; the map alone where one is missing."""
+        raise NotImplementedError
+
+
+def runner(scorer: Scorer, compute: Compute) -> Run:
+    """What runs the scorer: itself, or compiled, on CUDA as a recorded graph."""
+    if not compute.compiled:
+        return scorer
+    compiled: Run = torch.compile(scorer, dynamic=False)
+    return Recorded(compiled) if compute.device.type == "cuda" else compiled
+
+
+@torch.no_grad()
+def scores_of(run: Run, scorer: Scorer, batch: Batch, device: torch.device) -> Scores:
+    """Map [B,H,W], image score [B] and voices of a batch, all of it worked out on the device."""
+    rgb, geometry = (image.to(device, non_blocking=True) for image in (batch.rgb, batch.geometry))
+    maps, *said = run(rgb, geometry, batch.known)
+    counted = scoring.measured_places(batch.valid.to(device, non_blocking=True), scorer.grid, scorer.measured)
+    image = scoring.image_score(maps, scorer.top, counted)
+    voices = dict(zip(scorer.voices, (one.cpu() for one in said), strict=False))
+    return Scores(maps.cpu(), image.cpu(), voices)
