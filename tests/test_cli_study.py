@@ -1,4 +1,4 @@
-"""Comparison and drift as scripts call them."""
+"""Comparison, drift and measurements as scripts call them."""
 
 import json
 
@@ -25,3 +25,17 @@ def test_drift_writes_a_page_and_its_exit_code_is_asked_for(capsys, world, tmp_p
     wanted = 0 if told["verdict"] in ("steady", "too few parts to tell") else 11
     assert call(capsys, *arguments, "--exit-code")[:2] == (wanted, "")
     assert told["verdict"].split(":")[0] in err
+
+
+def test_bench_measures_a_run_and_writes_what_it_says(capsys, world, tmp_path):
+    arguments = ["bench", world.run, world.prepared, "--seconds", 0.01, "--batch", 1, "--precision", "fp32"]
+    code, out, err = call(capsys, *arguments, "--out", tmp_path, "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told == json.loads((tmp_path / "bench.json").read_text())
+    assert told["run"] == str(world.run)
+    assert "files to verdict" in err
+    assert "torch" in err
+    code, out, err = call(capsys, *arguments, "--method", "patchcore")
+    assert (code, out) == (2, "")
+    assert "the run has its own method" in err

@@ -202,7 +202,7 @@ def evaluate(
 @app.command()
 def infer(
     rgb: opt.RgbOrFolder,
-    model: Annotated[Path, typer.Option(help="Folder of a finished run.")],
+    model: Annotated[Path, typer.Option(help="Folder of a finished run, or of an export.")],
     depth: Annotated[Path | None, typer.Argument(help="Depth image or organised xyz of the same part.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for maps and heat maps.")] = Path("uipad-results"),
     threshold: Annotated[float | None, typer.Option(help="Alarm above this score, not the run's own.")] = None,
@@ -220,6 +220,7 @@ def infer(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 10: anomalous; 12: unsure; 0: good.")
     ] = False,
+    runs_by: opt.Engine = "torch",
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
     json: opt.Json = False,
@@ -230,7 +231,7 @@ def infer(
 
     show = console.data_line if json else console.verdict
     with console.progress() as report:
-        settings = Settings(model, out, threshold, device, precision, unit, missing, ply)
+        settings = Settings(model, out, threshold, device, precision, unit, missing, ply, runs_by)
         outcome = engine.infer(engine.Request(rgb, depth, settings, watch, idle), tell=show, report=report)
     outcome.raise_for_failures()
     raise typer.Exit(outcome.exit_code() if exit_code else 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -129,4 +129,66 @@ def drift(
     raise typer.Exit(found.exit_code() if exit_code else 0)
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (drift, compare, pretrain, backbones, ablate)
+def export(
+    run: Annotated[Path, typer.Argument(help="A finished run.")],
+    out: Annotated[Path, typer.Option(help="New folder for the exported model.")],
+    engine_of: Annotated[Literal["openvino", "onnx"], typer.Option("--format", help="For which engine of infer.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Pairs to compare it with torch on; default: built-in scenes.")
+    ] = None,
+    json: opt.Json = False,
+) -> None:
+    """Write a run as a model that `infer` judges by without torch, by OpenVINO or ONNX Runtime; compares both."""
+    from uipad_cli.engine import export as engine
+
+    with console.progress() as report:
+        done = engine.export(engine.Request(run, out, engine_of, data), report=report)
+    console.notes(done.sentences())
+    if json:
+        console.data(done.document())
+
+
+def bench(
+    run: Annotated[Path | None, typer.Argument(help="A finished run; default: a method as training leaves it.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="Prepared or raw pairs; default: rendered ones.")] = None,
+    method: Annotated[str | None, typer.Option(help="Method; default uipad.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="tiny, dinov2-base (default), any timm ViT, gabor.")] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="A backbone without its weights: they do not matter for time.")
+    ] = False,
+    against: Annotated[list[str] | None, typer.Option(help="Another method beside it; repeatable.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Pairs at once; repeatable; default 1, 2, 4, ...")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, bf16 or fp16; repeatable; the first is the reference.")
+    ] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="Also compiled, in the fastest precision.")] = False,
+    growth: Annotated[bool, typer.Option("--growth", help="Also how time and memory grow; some minutes.")] = False,
+    seconds: Annotated[float, typer.Option(help="Time of each measurement.")] = 3.0,
+    parts: Annotated[int, typer.Option(help="Without a run: good parts that a memory is as large as.")] = 223,
+    set_: opt.Settings = None,
+    device: opt.Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder for bench.json.")] = None,
+    json: opt.Json = False,
+) -> None:
+    """How fast, how large and how exact: stages, throughput, memory, operations, and what fast paths give away."""
+    from uipad_cli.config import merge
+    from uipad_cli.engine import bench as engine
+    from uipad_cli.engine import bench_table as shown
+    from uipad_cli.engine.bench_subject import Request
+
+    merged = merge([], set_ or [], {"method": method, "backbone": backbone})
+    request = Request(
+        merged, run, data, against or (), batch or (), precision or (), compile_, device, seconds, parts,
+        random_weights, growth, out,
+    )  # fmt: skip
+    with console.progress() as report:
+        done = engine.bench(request, report=report)
+    console.notes(shown.sentences(done))
+    for title, columns, rows in shown.tables(done):
+        console.table(title, columns, rows)
+    console.notes(shown.remarks(done))
+    if json:
+        console.data(done.document())
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (drift, compare, export, pretrain, backbones, ablate, bench)

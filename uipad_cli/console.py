@@ -30,6 +30,7 @@ from uipad_cli.records import Progress, Report
 
 PLAIN_SECONDS = 10.0
 LETTERS = frozenset(string.ascii_letters)
+TRAINING = ("torch", "timm", "safetensors", "huggingface_hub", "jinja2")  # what judging an export does without
 SHOWN_VALUES = ("loss", "effective_prototypes")
 
 
@@ -55,6 +56,10 @@ def explain(fault: BaseException) -> int:
     if isinstance(fault, KeyboardInterrupt):
         error("interrupted")
         return EXIT_INTERRUPT
+    if isinstance(fault, ModuleNotFoundError) and (name := str(fault.name).partition(".")[0]) in TRAINING:
+        cure = "only `uipad infer --engine openvino` or `onnx` works without it; pip install uipad"
+        error(f"{name} is not installed here", cure)
+        return ResourceError.exit_code
     no_memory = type(fault).__name__ == "OutOfMemoryError" or "not enough memory" in str(fault)  # torch's own
     if isinstance(fault, OSError | MemoryError) or no_memory:
         error(f"the machine refused: {fault or 'out of memory'}", "see `uipad doctor` for disk and memory")

@@ -13,6 +13,10 @@ OwnDevice = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda
 OwnPrecision = Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, dotted, over every file; repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, and nothing else there.")]
+Engine = Annotated[
+    Literal["torch", "openvino", "onnx"],
+    typer.Option("--engine", help="What runs MODEL: a run by torch, an export by openvino or onnx."),
+]
 Missing = Annotated[Literal["rgb", "depth"] | None, typer.Option(help="Judge without this file of a pair.")]
 Categories = Annotated[list[str] | None, typer.Option("--category", help="Only this category; repeatable.")]
 Framed = Annotated[

@@ -209,6 +209,23 @@ class TestWriters:
         assert path.read_bytes() == b"old"
         assert [left for left in tmp_path.iterdir() if left != path] == list(tmp_path.glob(files.TEMPORARY))
 
+    def test_a_folder_appears_whole_or_not_at_all(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        for folder in (tmp_path / "deep" / "new", tmp_path / "empty"):
+            with files.whole_folder(folder, 1) as building:
+                (building / "a.bin").write_bytes(b"1")
+                assert not folder.exists() or not list(folder.iterdir())
+            assert [path.name for path in folder.iterdir()] == ["a.bin"]
+            with pytest.raises(ZeroDivisionError), files.whole_folder(folder.with_name("other"), 1) as building:
+                (building / "a.bin").write_bytes(b"1")
+                raise ZeroDivisionError
+            with pytest.raises(ResourceError, match="cannot be written"), files.whole_folder(folder, 1):
+                pass  # there is something in it by now
+        assert {path.name for path in tmp_path.rglob("*")} == {"deep", "new", "empty", "a.bin"}
+        (tmp_path / "file").write_bytes(b"1")
+        with pytest.raises(ResourceError), files.whole_folder(tmp_path / "file" / "new", 1):
+            pass
+
     def test_wrong_arrays_are_a_bug(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"\.png"):
             files.write_png(tmp_path / "a.png", np.zeros((3, 3), np.float32))  # type: ignore[arg-type]

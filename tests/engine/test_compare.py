@@ -7,11 +7,11 @@ import pytest
 from uipad_cli import config
 from uipad_cli.data import files
 from uipad_cli.engine import compare as engine
-from uipad_cli.engine.checkpoint import read_record
 from uipad_cli.engine.collecting import collect
 from uipad_cli.engine.compare import compare
 from uipad_cli.engine.comparison import CategoryComparison, Comparison, Figure
 from uipad_cli.engine.evaluate import evaluate
+from uipad_cli.engine.record import read_record
 from uipad_cli.engine.train import train
 from uipad_cli.errors import DataError
 from uipad_cli.metrics.comparison import Estimate, delong
@@ -111,9 +111,9 @@ def test_pixels_are_those_that_both_see(world, tmp_path, monkeypatch):
 
 
 def test_runs_that_see_other_parts_are_refused(world, other, monkeypatch):
-    def fewer(record, method, pairs, report):
-        kept = pairs.items if record.config.seed == 0 else pairs.items[1:]
-        return collect(record, method, replace(pairs, items=kept), report)
+    def fewer(method, pairs, report, task):
+        kept = pairs.items if method.seed == 0 else pairs.items[1:]
+        return collect(method, replace(pairs, items=kept), report, task)
 
     monkeypatch.setattr(engine, "collect", fewer)
     with pytest.raises(DataError, match="pegs: A and B do not see the same parts"):

@@ -1,7 +1,11 @@
 import csv
+import errno
+import gc
 import json
 import shutil
+import tempfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +15,8 @@ from uipad_cli.engine import evaluate as engine
 from uipad_cli.engine import shown
 from uipad_cli.engine.eval_page import report_page
 from uipad_cli.engine.evaluate import document, evaluate, mean_metrics
-from uipad_cli.errors import DataError, UsageError
+from uipad_cli.errors import DataError, ResourceError, UsageError
+from uipad_cli.metrics import ascending
 from uipad_cli.report.page import COLUMNS
 
 
@@ -141,3 +146,38 @@ def test_a_data_set_without_the_category_names_those_it_has(world, tmp_path):
     with pytest.raises(DataError) as caught:
         evaluate(world.run, raw, out=tmp_path / "eval")
     assert "pgs" in caught.value.cure + caught.value.message
+
+
+def test_scores_that_are_sorted_on_disk_give_the_same_figures(world, results, tmp_path, monkeypatch):
+    for name, size in (("RUN", 1 << 12), ("BLOCK", 1 << 10), ("PIECE", 1 << 6)):
+        monkeypatch.setattr(ascending, name, size)
+    (tmp_path / "room").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "room"))
+    (result,) = evaluate(world.run, world.prepared, out=tmp_path / "eval", charts=True)
+    assert result.metrics == results[0].metrics
+    assert result.counts == results[0].counts
+    assert list((tmp_path / "room").iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_full_disk_ends_an_evaluation_in_words(world, tmp_path, monkeypatch, kept):
+    """The maps find no room; maps and masks do, and the sorted scores do not."""
+    made, files_made = tempfile.TemporaryFile, []
+
+    def full(data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def limited(**settings):
+        files_made.append(made(**settings))
+        file = files_made[-1]
+        write = full if len(files_made) > kept else file.write
+        return SimpleNamespace(seek=file.seek, readinto=file.readinto, close=file.close, write=write)
+
+    monkeypatch.setattr(ascending, "RUN", 1 << 16)
+    monkeypatch.setattr(tempfile, "TemporaryFile", limited)
+    with pytest.raises(ResourceError, match=r"the disk is full \(a temporary file needs \d+ bytes") as caught:
+        evaluate(world.run, world.prepared, out=tmp_path / "eval")
+    assert caught.value.message.startswith(tempfile.gettempdir())
+    del caught  # its trace holds the maps
+    gc.collect()
+    assert all(file.closed for file in files_made)

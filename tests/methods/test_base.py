@@ -3,7 +3,8 @@ import itertools
 import pytest
 import torch
 
-from uipad_cli.methods.base import CollapseError, Descent, descend, hash_seed
+from uipad_cli.methods.base import CollapseError, hash_seed
+from uipad_cli.methods.descent import Descent, descend
 from uipad_cli.records import silent
 
 

@@ -11,7 +11,11 @@ from typing import Any
 
 import timm
 import torch
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from timm.models.vision_transformer import (  # type: ignore[attr-defined]
+    LayerScale,
+    VisionTransformer,
+    checkpoint_filter_fn,
+)
 from torch import Tensor, nn
 
 from uipad_cli.core.gabor import GaborBank
@@ -49,6 +53,7 @@ class Encoder(nn.Module):
         self.vit: Any = vit
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self._dtype = torch.float32
         self.requires_grad_(False).eval()
 
     @property
@@ -74,7 +79,7 @@ class Encoder(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """[B,3,H,W] in 0..1 → kept layers [B,L,N,D], float32; class and register tokens are dropped."""
-        return torch.stack(list(self._kept(images)), dim=1)  # L x [B,N,D] -> [B,L,N,D]
+        return torch.stack(list(self._kept(images)), dim=1).float()  # L x [B,N,D] -> [B,L,N,D]
 
     @torch.no_grad()
     def group_means(self, images: Tensor, groups: int) -> Tensor:
@@ -84,26 +89,44 @@ class Encoder(nn.Module):
         sums: list[Tensor] = []
         for place, layer in enumerate(self._kept(images)):  # in the order of `mean`: the same to the last bit
             if place % run == 0:
-                sums.append(layer)
+                sums.append(layer.float())
             else:
                 sums[-1] = sums[-1] + layer
         return torch.stack([total / run for total in sums], dim=1)
 
     def _kept(self, images: Tensor) -> Iterator[Tensor]:
-        """Each kept layer [B,N,D], float32, as soon as it is there."""
-        normalised = (images - self.mean) / self.std
+        """Each kept layer [B,N,D] as soon as it is there."""
+        normalised = ((images - self.mean) / self.std).to(self._dtype)
         if type(self.vit) is not VisionTransformer:
             kept = self.vit.forward_intermediates(
                 normalised, indices=self.layers, norm=False, stop_early=True, output_fmt="NLC", intermediates_only=True
             )
-            yield from (tokens.float() for tokens in kept)
+            yield from kept
             return
         # the same steps as there, but it would hold all kept layers until the last is done
         tokens = self.vit.norm_pre(self.vit._pos_embed(self.vit.patch_embed(normalised)))
         for place, block in enumerate(self.vit.blocks):
             tokens = block(tokens)
             if place in self.layers:
-                yield tokens[:, self.vit.num_prefix_tokens :].float()
+                yield tokens[:, self.vit.num_prefix_tokens :]
+
+    @torch.no_grad()
+    def lighten(self, dtype: torch.dtype) -> None:
+        """Keep everything in `dtype`, half the memory and more than twice the speed; features come out as float32.
+
+        Scales that follow a product (LayerScale) become part of its weights.
+        """
+        if isinstance(self.vit, GaborBank):
+            return  # computes in float32 whatever is asked for
+        blocks: Any = self.vit.blocks if type(self.vit) is VisionTransformer else ()
+        for block in blocks:
+            for product, place in ((block.attn.proj, "ls1"), (block.mlp.fc2, "ls2")):
+                if isinstance(scale := getattr(block, place), LayerScale):
+                    product.weight.mul_(scale.gamma[:, None])
+                    product.bias.mul_(scale.gamma)
+                    setattr(block, place, nn.Identity())
+        self.vit.to(dtype)
+        self._dtype = dtype
 
 
 def kept_layers(depth: int) -> list[int]:

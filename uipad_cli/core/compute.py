@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def each(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """
     first = tensors[0]
     exact = first.device.type == "cpu" and first.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if not exact or recording() or torch.is_grad_enabled():
+    if not exact or not first.shape[0] or recording() or torch.is_grad_enabled():
         return function(*tensors)
     # images by [None]: a slice keeps the strides of its batch, by which a convolution chooses its kernel
     return torch.cat([function(*(one[None] for one in image)) for image in zip(*tensors, strict=True)])
@@ -51,8 +51,15 @@ def recording() -> bool:
     return torch.compiler.is_compiling() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]
 
 
-def lighten(module: nn.Module, dtype: torch.dtype) -> None:
-    """Keep the weights of products in `dtype`, as autocast would cast them each time: the same results, less memory."""
-    for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Conv2d)):
-            part.to(dtype)
+@contextmanager
+def coarse(compute: Compute) -> Iterator[None]:
+    """On CUDA, where less than float32 was asked for: products of float32 in TF32, whose inputs have 11 bits."""
+    if compute.device.type != "cuda" or compute.dtype == torch.float32:
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from uipad_cli.core.compute import each
+
 PATCH = 14
 BANDS = ((4.0, 2.0), (8.0, 4.0), (16.0, 7.0))  # wavelength and deviation of the envelope, pixels
 ORIENTATIONS = 6
@@ -58,20 +60,19 @@ class GaborBank(nn.Module):
     def forward_intermediates(self, images: Tensor, **_: Any) -> list[Tensor]:
         """[B,3,H,W] in 0..1 → textures and colours, each [B,N,D] float32, D = TEXTURES + 1."""
         with torch.autocast(images.device.type, enabled=False):
-            # one image at a time: how a convolution rounds depends on its size
-            textures = torch.cat([self._textures(image[None]) for image in images.float()])
+            textures = each(self._textures, images.float())
             return [_anchored(GAIN * textures), _anchored(_colours(images.float()))]
 
-    def _textures(self, image: Tensor) -> Tensor:
-        """[1,3,H,W] → mean and half maximum of the energies in each patch [1,N,TEXTURES]."""
-        grey = image.mean(dim=1, keepdim=True)
+    def _textures(self, images: Tensor) -> Tensor:
+        """[B,3,H,W] → mean and half maximum of the energies in each patch [B,N,TEXTURES]."""
+        grey = images.mean(dim=1, keepdim=True)
         found = []
         for place in range(len(BANDS)):
             kernels = self.get_buffer(f"kernels{place}")  # [2O,1,k,k]
             margin = kernels.shape[-1] // 2
             padded = functional.pad(grey, (margin,) * 4, mode="replicate")
             even, odd = functional.conv2d(padded, kernels).chunk(2, dim=1)
-            energy = torch.hypot(even, odd)  # [1,O,H,W]
+            energy = torch.hypot(even, odd)  # [B,O,H,W]
             found += [functional.avg_pool2d(energy, PATCH), functional.max_pool2d(energy, PATCH) / 2]
         return torch.cat(found, dim=1).flatten(2).transpose(1, 2)
 

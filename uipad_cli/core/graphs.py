@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 WARM_UP = 3  # calls before the recording, in which libraries choose their kernels and compilers compile
 
@@ -45,3 +46,54 @@ class Recorded:
         with torch.cuda.graph(graph):
             self.outputs = self.network(*self.inputs, known)
         return graph
+
+
+Drawn = tuple[tuple[Tensor, ...], object]
+Loss = tuple[Tensor, dict[str, Tensor]]
+
+
+class RecordedStep:
+    """Loss and gradients of a training step, recorded once for each variant of it; a `LossOfStep` for CUDA.
+
+    draw(indices, generator) → inputs of always the same shapes, and a variant; loss(inputs, variant) → loss, values.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        draw: Callable[[Tensor, torch.Generator], Drawn],
+        loss: Callable[[Any, Any], Loss],
+    ) -> None:
+        self.network, self.draw, self.loss = network, draw, loss
+        self.records: dict[object, tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], Loss]] = {}
+
+    def __call__(self, indices: Tensor, generator: torch.Generator) -> Loss:
+        """The loss, without a gradient: the gradients are where an optimizer looks for them."""
+        inputs, variant = self.draw(indices, generator)
+        key = (variant, *(one.shape for one in inputs))
+        if key not in self.records:
+            self.records[key] = self._recorded(inputs, variant)
+        graph, kept, (loss, values) = self.records[key]
+        for mine, given in zip(kept, inputs, strict=True):
+            mine.copy_(given)
+        graph.replay()
+        return loss.detach(), values
+
+    def _recorded(
+        self, inputs: tuple[Tensor, ...], variant: object
+    ) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], Loss]:
+        kept = tuple(one.clone() for one in inputs)
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                self.loss(kept, variant)[0].backward()  # type: ignore[no-untyped-call]
+        torch.cuda.current_stream().wait_stream(stream)
+        gradients = [one.grad for one in self.network.parameters() if one.grad is not None]
+        graph = torch.cuda.CUDAGraph()
+        others = next(iter(self.records.values()), None)
+        with torch.cuda.graph(graph, pool=None if others is None else others[0].pool()):
+            torch._foreach_zero_(gradients)
+            found = self.loss(kept, variant)
+            found[0].backward()  # type: ignore[no-untyped-call]
+        return graph, kept, found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -87,23 +86,23 @@ def prototype_entropy_loss(tokens: Tensor, prototypes: Tensor, *, temperature: f
 
 
 @torch.no_grad()
-def effective_prototypes(tokens: Tensor, prototypes: Tensor) -> float:
-    """exp(entropy) of the nearest-prototype frequency over a batch: M at best, 1 = collapsed."""
-    return math.exp(-float(prototype_entropy_loss(tokens, prototypes, temperature=1.0, kind="hard")))
+def effective_prototypes(tokens: Tensor, prototypes: Tensor) -> Tensor:
+    """exp(entropy) of the nearest-prototype frequency over a batch, []: M at best, 1 = collapsed."""
+    return (-prototype_entropy_loss(tokens, prototypes, temperature=1.0, kind="hard")).exp()
 
 
 @torch.no_grad()
-def prototype_cosine(prototypes: Tensor) -> float:
-    """Mean cosine between different prototypes of a sample, [B,M,D]; 1 = they are one point."""
+def prototype_cosine(prototypes: Tensor) -> Tensor:
+    """Mean cosine between different prototypes of a sample, [B,M,D] → []; 1 = they are one point."""
     count = prototypes.shape[1]
     if count < 2:
-        return 0.0
+        return prototypes.new_zeros(())
     cosines = similarities(prototypes, prototypes)
     off_diagonal = cosines.sum(dim=(1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(dim=1)
-    return float((off_diagonal / (count * (count - 1))).mean())
+    return (off_diagonal / (count * (count - 1))).mean()
 
 
 @torch.no_grad()
-def spread(tokens: Tensor) -> float:
-    """Mean over tokens of 1 − cos(x, mean x), [B,N,D]; 0 = every place looks the same."""
-    return float(cosine_distance(tokens, tokens.mean(dim=1, keepdim=True)).mean())
+def spread(tokens: Tensor) -> Tensor:
+    """Mean over tokens of 1 − cos(x, mean x), [B,N,D] → []; 0 = every place looks the same."""
+    return cosine_distance(tokens, tokens.mean(dim=1, keepdim=True)).mean()

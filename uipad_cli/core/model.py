@@ -23,6 +23,7 @@ from one image, what the other decoder would make of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,8 +57,8 @@ class Reconstruction:
     geometry: Tensor
 
 
-Starts = tuple[Tensor, Tensor]
 MODALITIES: tuple[Modality, ...] = ("rgb", "geometry")
+WAYS: tuple[Modality | None, ...] = ("rgb", None, "geometry")  # so that what one decoder is asked for lies together
 REFINING = ("guided_norm", "refine", "prototype_out_norm", "prototype_feed_forward")  # what eq. 5 takes in a block
 
 
@@ -88,73 +89,88 @@ class UIPAD(nn.Module):
             last.stop_refining()
 
     def forward(
-        self, rgb_groups: Tensor, geometry_groups: Tensor, tokens: Tensor | None = None, known: Modality | None = None,
-        *, lone: bool = False, starts: Starts | None = None,
-    ) -> Reconstruction:  # fmt: skip
+        self, rgb_groups: Tensor, geometry_groups: Tensor, tokens: Tensor | None = None, known: Modality | None = None
+    ) -> Reconstruction:
         """Group means of both modalities [B,G,N,D] → what was there and what could be rebuilt.
 
         tokens [n]: the decoders rebuild these places only (training); prototypes always see the whole part.
         known: the only modality that prototypes and decoders look at; None = both.
-        lone: of these, only the known modality is compared (P = 1).
-        starts: what `start` made of the means of both over G, where it has been asked already.
+        """
+        return self.ways(rgb_groups, geometry_groups, (known,), tokens=tokens)[known]
+
+    def ways(
+        self, rgb_groups: Tensor, geometry_groups: Tensor, known: Sequence[Modality | None], *,
+        tokens: Tensor | None = None, lone: bool = False,
+    ) -> dict[Modality | None, Reconstruction]:  # fmt: skip
+        """`forward` for several of `known` at once, in the order of WAYS.
+
+        lone: what is known alone is compared alone (P = 1), and nothing else is rebuilt from it.
         """
         rgb, geometry = rgb_groups.mean(dim=1), geometry_groups.mean(dim=1)
-        unified = self.fusion(*_only(known, rgb, geometry))
+        unified = torch.cat([self.fusion(*_only(one, rgb, geometry)) for one in known])  # [W·B,N,D]
         prototypes = self.extractor(unified)
 
         if tokens is not None:
             rgb_groups, geometry_groups = rgb_groups[:, :, tokens], geometry_groups[:, :, tokens]
             rgb, geometry, unified = rgb[:, tokens], geometry[:, tokens], unified[:, tokens]
-        decoded = self.decode(rgb, geometry, prototypes, known, lone=lone, starts=starts)
+        decoded = self.decode(rgb, geometry, prototypes, known, lone=lone)
 
-        present = (rgb_groups, geometry_groups) if self.comparison == "groups" else (rgb[:, None], geometry[:, None])
+        grouped = self.comparison == "groups"
+        present = (rgb_groups, geometry_groups) if grouped else (rgb[:, None], geometry[:, None])
         count = rgb_groups.shape[1]
         rebuilt = [
-            _mirrored(one, count) if self.comparison == "groups" else one[:, -1:] for one in decoded if one.shape[0]
+            _mirrored(steps, count) if grouped and steps.shape[0] else steps[:, -1:] if steps.shape[0] else steps
+            for steps in decoded
         ]
-        if lone and known:
-            compared, found = present[MODALITIES.index(known)], rebuilt[0]
-        else:
-            join = self.fusion if self.compared == "unified" else _side_by_side
-            compared, found = join(*present), join(*rebuilt)
-        return Reconstruction(compared, found, unified, prototypes, rgb, geometry)
-
-    def start(self, rgb: Tensor, geometry: Tensor) -> Starts:
-        """What the decoders begin with [B,N,D], from the tokens [B,N,D] of each modality: the bottleneck."""
-        # float32 again: every block adds to this stream, and half precision would lose the small additions
-        image, surface = (self.bottleneck(one).float() + self.origin[i] for i, one in enumerate((rgb, geometry)))
-        return image, surface
+        spans = [_wanted(known, name, lone) for name in MODALITIES]
+        batch, found = rgb.shape[0], {}
+        for place, one in enumerate(known):
+            rows = [slice((place - span.start) * batch, (place - span.start + 1) * batch) for span in spans]
+            here = slice(place * batch, (place + 1) * batch)
+            if lone and one:
+                side = MODALITIES.index(one)
+                compared, made = present[side], rebuilt[side][rows[side]]
+            else:
+                join = self.fusion if self.compared == "unified" else _side_by_side
+                compared, made = join(*present), join(rebuilt[0][rows[0]], rebuilt[1][rows[1]])
+            found[one] = Reconstruction(compared, made, unified[here], prototypes[here], rgb, geometry)
+        return found
 
     def decode(
-        self, rgb: Tensor, geometry: Tensor, prototypes: Tensor, known: Modality | None = None, *, lone: bool = False,
-        starts: Starts | None = None,
+        self, rgb: Tensor, geometry: Tensor, prototypes: Tensor, known: Sequence[Modality | None] = (None,), *,
+        lone: bool = False,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """[B,N,D] of each modality and P_uip [B,M,D] → what every block made of them, 2 x [B,blocks,N,D].
+        """[B,N,D] of each modality and P_uip [W·B,M,D] → what every block made of them, 2 x [·,blocks,N,D].
 
-        known, lone, starts: as in `forward`; with lone, what the other decoder made is empty, [0].
+        known: W ways of looking, one after the other; lone: as in `ways`, and only what is compared comes back.
         """
-        starts = _only(known, *(starts or self.start(rgb, geometry)))
-        streams = list(starts if known or self.query == "own" else starts[::-1])
-        wanted = [not lone or known in (None, name) for name in MODALITIES]
+        begins = [self.bottleneck(one) + self.origin[side] for side, one in enumerate((rgb, geometry))]
+        from_ = {"rgb": (0, 0), "geometry": (1, 1), None: (0, 1) if self.query == "own" else (1, 0)}
+        streams = [torch.cat([begins[from_[one][side]] for one in known]) for side in (0, 1)]
+        wanted = [_wanted(known, name, lone) for name in MODALITIES]
+        rows = [slice(span.start * rgb.shape[0], span.stop * rgb.shape[0]) for span in wanted]
+        averaged = self.refine == "averaged"
         cascade = [prototypes, prototypes]
+        if not averaged:  # then no decoder needs to hear of what only the other one is asked for
+            streams, cascade = ([one[own] for one, own in zip(both, rows, strict=True)] for both in (streams, cascade))
+            rows = [slice(None), slice(None)]
         steps: tuple[list[Tensor], list[Tensor]] = ([], [])
         for place, blocks in enumerate(self._blocks()):
             after = len(self.image_decoder) - place - 1
             refined = list(cascade)
             for side, block in enumerate(blocks):
-                if not (wanted[side] or (after and self.refine == "averaged")):
+                asked = wanted[side].stop > wanted[side].start
+                if not asked and not (averaged and after):
                     continue  # nobody looks at it, and it refines nothing that somebody looks at
                 guided = block.guided(streams[side], cascade[side])
                 refined[side] = block.refined(guided, cascade[side])
-                if wanted[side] or after > 1:
-                    streams[side] = block.settled(guided)
-                    steps[side].append(streams[side])
-            average = (refined[0] + refined[1]) / 2
-            cascade = refined if self.refine == "private" else [average, average]
-        image, surface = (
-            torch.stack(made, dim=1) if seen else prototypes.new_empty(0)
-            for made, seen in zip(steps, wanted, strict=True)
-        )
+                if asked or after > 1:  # the last block is for what is looked at alone
+                    streams[side] = block.settled(guided[rows[side]] if after == 1 else guided)
+                    steps[side].append(streams[side][rows[side]] if after > 1 else streams[side])
+            if averaged:
+                refined = [(refined[0] + refined[1]) / 2] * 2 if after else refined
+            cascade = [one[own] for one, own in zip(refined, rows, strict=True)] if after == 1 else refined
+        image, surface = (torch.stack(made, dim=1) if made else prototypes.new_empty(0) for made in steps)
         return image, surface
 
     def _blocks(self) -> list[tuple[CPGBlock, CPGBlock]]:
@@ -255,6 +271,13 @@ class CPGBlock(nn.Module):
 def _only(known: Modality | None, rgb: Tensor, geometry: Tensor) -> tuple[Tensor, Tensor]:
     """Both, or the known one in the place of both."""
     return {None: (rgb, geometry), "rgb": (rgb, rgb), "geometry": (geometry, geometry)}[known]
+
+
+def _wanted(known: Sequence[Modality | None], name: Modality, lone: bool) -> slice:
+    """Which ways of looking the decoder of this modality is asked for."""
+    asked = [place for place, one in enumerate(known) if not lone or one in (None, name)]
+    assert asked == list(range(len(asked))) or asked == list(range(len(known) - len(asked), len(known))), known
+    return slice(asked[0], asked[-1] + 1) if asked else slice(0, 0)
 
 
 def _side_by_side(rgb: Tensor, geometry: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ differs from place to place, so a residual is judged by what good parts have at 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -43,8 +45,22 @@ class Whitening(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[...,K,N,D] → the same shape."""
-        whitened: Tensor = (features - self.mean[:, None]) @ self.matrix
+        moved = features - self.mean[:, None]
+        if moved.ndim == 4 and moved.device.type == "cuda":  # one product per kind, not one per image and kind
+            sides = torch.bmm(moved.transpose(0, 1).flatten(1, 2), self.matrix)
+            return sides.reshape(len(self.mean), -1, *moved.shape[2:]).transpose(0, 1)
+        whitened: Tensor = moved @ self.matrix
         return whitened
+
+
+@dataclass(frozen=True)
+class Light:
+    """A `Surprise` in half the precision: mean [F]; columns [inputs,501], shifts [501], rest [500] of the logarithm."""
+
+    mean: Tensor
+    columns: Tensor
+    shifts: Tensor
+    rest: Tensor
 
 
 class Surprise(nn.Module):
@@ -67,6 +83,7 @@ class Surprise(nn.Module):
         self.register_buffer("weights", torch.zeros(1 + inputs + HIDDEN))
         self.register_buffer("usual", torch.ones(()))
         self.register_buffer("bounds", torch.zeros(2))  # of the expectation's logarithm; nothing is expected beyond
+        self.light: Light | None = None
 
     def fit(self, residuals: Tensor, features: Tensor, floor: float) -> None:
         """From residuals [n,F] and features [n,inputs] of good places; floor as in Whitening.
@@ -96,17 +113,30 @@ class Surprise(nn.Module):
         return self._distances(residuals) / (OWN * self._expected(features) + (1 - OWN) * self.usual)
 
     def lighten(self, dtype: torch.dtype) -> None:
-        """Keep the matrices in `dtype`, to score only."""
+        """Keep what products need in `dtype`, ready to use; to score only."""
+        scaled = self.directions / self.deviation[:, None]
+        own, rest = self.weights[1 : 1 + len(self.deviation)], self.weights[1 + len(self.deviation) :]
+        columns = torch.cat((scaled, (own / self.deviation)[:, None]), dim=1)  # the last: the features' own part
+        shifts = torch.cat((self.offsets, self.weights[:1]))
+        self.light = Light(*(one.to(dtype) for one in (self.whitening.mean[0], columns, shifts, rest)))
         self.whitening.matrix = self.whitening.matrix.to(dtype)
-        self.directions = self.directions.to(dtype)
+        self.directions = self.directions[:0]
 
     def _distances(self, residuals: Tensor) -> Tensor:
-        lengths: Tensor = ((residuals - self.whitening.mean[0]) @ self.whitening.matrix[0]).float().norm(dim=-1)
+        mean = self.whitening.mean[0] if self.light is None else self.light.mean
+        whitened = (residuals - mean) @ self.whitening.matrix[0]
+        lengths: Tensor = torch.linalg.vector_norm(whitened, dim=-1, dtype=torch.float32)
         return lengths
 
     def _expected(self, features: Tensor) -> Tensor:
-        # no product of matrices: half the precision would be too little for a logarithm
-        logarithm = self.weights[0] + (self._basis(features) * self.weights[1:]).sum(dim=-1)
+        if self.light is None:
+            basis = self._basis(features)
+            # no product of matrices: half the precision would be too little for a logarithm
+            logarithm = self.weights[0] + (basis * self.weights[1:]).sum(dim=-1)
+        else:
+            found = functional.linear(features, self.light.columns.T, self.light.shifts)
+            rest = (functional.relu(found[..., :-1]) * self.light.rest).sum(dim=-1, dtype=torch.float32)
+            logarithm = found[..., -1].float() + rest
         expected: Tensor = logarithm.clamp(self.bounds[0], self.bounds[1]).exp()
         return expected
 

@@ -108,7 +108,8 @@ class TinyViT(nn.Module):
 
     def _choose_attention(self, images: Tensor) -> None:
         """The fused kernel, but in bfloat16 on a CPU two plain products, which are about three times as fast there."""
-        plain = images.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        half = images.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
+        plain = images.device.type == "cpu" and half
         for place in ATTENDING:
             attention: Any = self.blocks[place].attn
             attention.fused_attn = not plain

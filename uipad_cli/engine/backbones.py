@@ -21,18 +21,18 @@ from torch import Tensor, nn
 from uipad_cli import __version__
 from uipad_cli import config as settings
 from uipad_cli.config import Configuration
-from uipad_cli.core.backbone import BUILT_IN, TINY, Encoder, group_means
+from uipad_cli.core.backbone import BUILT_IN, TINY, Encoder
 from uipad_cli.data import choose_category, files, prepared
-from uipad_cli.data.framing import seen
-from uipad_cli.data.pairs import Pairs, load_mask
+from uipad_cli.data.pairs import Pairs
 from uipad_cli.data.prepared import Manifest
+from uipad_cli.engine.collecting import collect
 from uipad_cli.engine.feature_picture import feature_picture
-from uipad_cli.engine.judging import judge
 from uipad_cli.engine.record import RunConfig
 from uipad_cli.engine.runtime import choose_compute
+from uipad_cli.engine.scratch import told
 from uipad_cli.engine.weights import LoadedEncoder, fit_framing, load_encoder
 from uipad_cli.errors import DataError, UsageError
-from uipad_cli.methods.patchcore import GROUPS, PatchCoreMethod, PatchCoreOptions
+from uipad_cli.methods.patchcore import PatchCoreMethod, PatchCoreOptions
 from uipad_cli.metrics.ranking import auroc, auroc_interval
 from uipad_cli.metrics.region import pixel_metrics
 from uipad_cli.records import Progress, Report, silent
@@ -209,16 +209,12 @@ def _draw(one: Contestant, category: str, test: Pairs, out: Path) -> None:
 
 
 def _figures(method: PatchCoreMethod, test: Pairs, report: Report) -> dict[str, Any]:
-    maps, masks, scores, labels = [], [], [], []
-    for judged in judge(method, test, report):
-        maps.append(judged.map)
-        masks.append(load_mask(judged.item, judged.sample.valid.shape, test.preparation.longest))
-        scores.append(judged.score)
-        labels.append(not judged.item.is_good)
-    pixels = pixel_metrics(maps, masks, seen=[seen(test.framing, *mask.shape) for mask in masks], limits=(0.3,))
+    found = collect(method, test, report)
+    with told():
+        pixels = pixel_metrics(found.maps, found.masks, seen=found.seen, limits=(0.3,))
     return {
-        "image_auroc": auroc(scores, labels),
-        "interval": auroc_interval(scores, labels, level=LEVEL),
+        "image_auroc": auroc(found.scores, found.labels),
+        "interval": auroc_interval(found.scores, found.labels, level=LEVEL),
         "pixel_auroc": pixels.pixel_auroc,
         "aupro_30": pixels.aupro[0.3],
     }
@@ -233,6 +229,7 @@ class _Remembering(Encoder):
     def __init__(self, encoder: Encoder) -> None:
         nn.Module.__init__(self)
         self.encoder = encoder
+        self.register_buffer("mean", encoder.mean, persistent=False)
         self.known: dict[bytes, Tensor] = {}
         self.seconds: list[float] = []
 
@@ -249,13 +246,13 @@ class _Remembering(Encoder):
         return self.encoder.patch
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        """[B,3,H,W] in 0..1 → group means [B,GROUPS,N,D]; taking group means of these again changes nothing."""
+    def group_means(self, images: Tensor, groups: int) -> Tensor:
+        """As `Encoder.group_means`, always of the same number of groups."""
         keys = [hashlib.sha256(image.numpy().tobytes()).digest() for image in images.cpu()]
         new = [place for place, key in enumerate(keys) if key not in self.known]
         if new:
             began = time.perf_counter()
-            means = group_means(self.encoder(images[new]), GROUPS).cpu()
+            means = self.encoder.group_means(images[new], groups).cpu()
             self.seconds.append(2 * (time.perf_counter() - began) / len(new))
             self.known.update(zip((keys[place] for place in new), means, strict=True))
         return torch.stack([self.known[key] for key in keys]).to(images.device)

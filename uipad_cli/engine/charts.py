@@ -12,6 +12,7 @@ from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.collecting import Collected
 from uipad_cli.engine.judging import Judged
 from uipad_cli.engine.pictures import found_mask, heat_overlay
+from uipad_cli.engine.scratch import told
 from uipad_cli.engine.shown import Shown
 from uipad_cli.metrics.comparison import bootstrap_aupro
 from uipad_cli.metrics.curves import Points, count_pixels, pro_curve, roc_curve, thin
@@ -38,8 +39,9 @@ class Charts:
 
     @staticmethod
     def of(found: Collected, shown: Shown, calibration: Calibration) -> Charts:
-        """From everything that was judged, and the parts that are shown."""
-        counts = count_pixels(found.maps, found.masks, found.seen)
+        """From everything that was judged, and the parts that are shown. Raises ResourceError where a disk is full."""
+        with told():
+            counts = count_pixels(found.maps, found.masks, found.seen)
         pro = pro_curve(counts)
         area = bootstrap_aupro(counts, found.labels)
         image = auroc_interval(found.scores, found.labels)

@@ -107,6 +107,7 @@ def load_run(folder: Path, compute: Compute) -> tuple[Checkpoint, Method]:
         encoder.vit.load_state_dict(state)
         method = build_method(record.config, encoder, compute)
         method.restore(load_tensors(folder / METHOD_FILE))
+        method.lighten()
     except ValidationError as error:
         raise WeightsError(f"{folder / RECORD}: options.{first_fault(error)}", TRAIN_AGAIN) from error
     except (ValueError, UsageError) as error:

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from uipad_cli.data import files
-from uipad_cli.data.framing import Framing, seen
-from uipad_cli.engine.checkpoint import Checkpoint, load_run
-from uipad_cli.engine.collecting import collect
+from uipad_cli.data.framing import Framing
+from uipad_cli.engine.checkpoint import load_run
+from uipad_cli.engine.collecting import Seen, collect
 from uipad_cli.engine.comparison import CategoryComparison, Comparison, Figure
 from uipad_cli.engine.judging import runs_by_category, split_pairs, without
+from uipad_cli.engine.record import Checkpoint
 from uipad_cli.engine.runtime import choose_compute
+from uipad_cli.engine.scratch import told
 from uipad_cli.errors import DataError
 from uipad_cli.methods.base import Method
 from uipad_cli.metrics.comparison import delong, paired_bootstrap_aupro, paired_bootstrap_auroc
@@ -99,13 +101,13 @@ def _judge(
     record: Checkpoint, method: Method, data: Path, missing: Missing | None, other: Framing, report: Report
 ) -> _Verdicts:
     """Judge the test split and forget the maps: they are counted where the `other` framing looks as well."""
-    found = collect(record, method, split_pairs(record, data, "test", missing), report)
-    both = [mine & seen(other, *mine.shape) for mine in found.seen]
-    parts = [
-        (name, defect, mask.shape) for name, defect, mask in zip(found.names, found.defects, found.masks, strict=True)
-    ]
+    found = collect(method, split_pairs(record, data, "test", missing), report, record.category)
+    both = Seen((record.config.framing, other), found.maps.shapes)
+    parts = list(zip(found.names, found.defects, found.maps.shapes, strict=True))
     looked = float(np.mean([part.mean() for part in both]))
-    return _Verdicts(parts, found.scores, count_pixels(found.maps, found.masks, both), looked)
+    with told():
+        counts = count_pixels(found.maps, found.masks, both)
+    return _Verdicts(parts, found.scores, counts, looked)
 
 
 def _figures(category: str, a: _Verdicts, b: _Verdicts) -> CategoryComparison:

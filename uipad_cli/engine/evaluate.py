@@ -15,12 +15,14 @@ from uipad_cli.data import files
 from uipad_cli.data.pairs import Pairs
 from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.charts import Charts
-from uipad_cli.engine.checkpoint import Checkpoint, load_run
+from uipad_cli.engine.checkpoint import load_run
 from uipad_cli.engine.collecting import collect
 from uipad_cli.engine.gate import Demands
 from uipad_cli.engine.judging import runs_by_category, split_pairs, without
 from uipad_cli.engine.pictures import sheet
+from uipad_cli.engine.record import Checkpoint
 from uipad_cli.engine.runtime import choose_compute
+from uipad_cli.engine.scratch import told
 from uipad_cli.engine.shown import Shown
 from uipad_cli.errors import DataError
 from uipad_cli.methods.base import Method
@@ -145,8 +147,9 @@ def _measure(
 ) -> CategoryResult:
     began = time.perf_counter()
     shown = Shown(record.calibration)
-    found = collect(record, method, pairs, report, shown.look)
-    pixels = pixel_metrics(found.maps, found.masks, seen=found.seen)
+    found = collect(method, pairs, report, record.category, shown.look)
+    with told():
+        pixels = pixel_metrics(found.maps, found.masks, seen=found.seen)
     for name, parts in shown.sheets().items():
         if parts:
             files.write_jpeg(out / f"{name}.jpg", sheet(parts, record.calibration))

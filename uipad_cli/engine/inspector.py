@@ -40,8 +40,8 @@ class Settings:
     """How an inspector judges and what it writes below `out`.
 
     unit: of the geometry files, None = as the training data was prepared; missing: the file of a pair that is not
-    there; threshold: of the user's own; ply: also write a point cloud of each part; engine: what runs the model, which is a
-    run for torch and an export for the others.
+    there; threshold: of the user's own; ply: also write a point cloud of each part; engine: what runs the model, a run
+    for torch and an export for the others.
     """
 
     model: Path
@@ -200,8 +200,7 @@ def _load(settings: Settings) -> tuple[Checkpoint, Judge, str]:
         if settings.missing is not None:
             told = f"--missing {settings.missing}: an exported model judges whole pairs alone"
             raise UsageError(told, "leave --engine out, and give the run")
-        exported, precision = open_export(folder, settings.engine, settings.device, settings.precision)
-        return exported.about.record, exported, precision
+        return open_export(folder, settings.engine, settings.device, settings.precision)
     kind = exported_for(folder)
     if kind is not None:
         told = f"{folder} is an export for {kind}, and --engine torch takes a run"

@@ -25,7 +25,8 @@ from uipad_cli.engine.record import LOG_FILE, TRAINING_FILE, file_hash, versions
 from uipad_cli.engine.recorder import Recorder
 from uipad_cli.engine.runtime import StopRequest, choose_compute, precision_name
 from uipad_cli.errors import UsageError, WeightsError
-from uipad_cli.methods.base import Descent, descend, hash_seed
+from uipad_cli.methods.base import hash_seed
+from uipad_cli.methods.descent import Descent, descend
 from uipad_cli.metrics.ranking import auroc
 from uipad_cli.records import Progress, Report, silent
 from uipad_cli.render import curve, tile

@@ -18,12 +18,13 @@ Purpose = Literal["train", "score"]
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # the program's name → torch's
 
 
-def choose_compute(device: str, precision: str, purpose: Purpose) -> Compute:
+def choose_compute(device: str, precision: str, purpose: Purpose, *, compiled: bool = False) -> Compute:
     """Where to compute and how precisely.
 
     `auto` takes CUDA where there is one; it trains in bf16 where the hardware multiplies it natively, and scores in
     float32, so that a score and its threshold mean the same on every device and in every batch.
-    Raises UsageError for an unknown name, ResourceError for a device that is not there.
+    compiled: score with a compiled network. Raises UsageError for an unknown name, ResourceError for a device that is
+    not there.
     """
     import torch
 
@@ -32,10 +33,10 @@ def choose_compute(device: str, precision: str, purpose: Purpose) -> Compute:
     chosen = _device(device)
     if precision == "auto":
         fast = purpose == "train" and has_bf16(chosen)
-        return Compute(chosen, torch.bfloat16 if fast else torch.float32)
+        return Compute(chosen, torch.bfloat16 if fast else torch.float32, compiled)
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}", f"choose one of: auto, {', '.join(PRECISIONS)}")
-    return Compute(chosen, getattr(torch, PRECISIONS[precision]))
+    return Compute(chosen, getattr(torch, PRECISIONS[precision]), compiled)
 
 
 def precision_name(compute: Compute) -> str:

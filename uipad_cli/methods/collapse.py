@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
 from uipad_cli.core import losses
 from uipad_cli.core.model import Reconstruction
@@ -20,13 +21,13 @@ CURE = (
 )
 
 
-def collapse_gauges(seen: Reconstruction) -> dict[str, float]:
+def collapse_gauges(seen: Reconstruction) -> dict[str, Tensor]:
     """Effective prototypes, their mean cosine, and the fused features' spread as a share of the plain mean's."""
     reference = losses.spread((seen.rgb + seen.geometry) / 2)
     return {
         "effective_prototypes": losses.effective_prototypes(seen.unified, seen.prototypes),
         "prototype_cosine": losses.prototype_cosine(seen.prototypes),
-        "fused_spread": losses.spread(seen.unified) / max(reference, 1e-12),
+        "fused_spread": losses.spread(seen.unified) / reference.clamp(min=1e-12),
     }
 
 

@@ -99,7 +99,7 @@ def encode_all(
 
     encode: a batch → [B,C,G,N,D]; kind: says what it does beyond the encoder. What the shelf holds is not encoded.
     """
-    settings = f"{kind} {phases} {encoder_key(encoder)}"
+    settings = "" if shelf is None else f"{kind} {phases} {encoder_key(encoder)}"
     rows: list[Halves] = []
     owners: list[int] = []
     parts = 0

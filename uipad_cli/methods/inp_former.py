@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from uipad_cli.core import losses, scoring
 from uipad_cli.core.attention import CrossAttention, FeedForward, initialise
 from uipad_cli.core.backbone import Encoder, check_state, group_means
-from uipad_cli.core.compute import Compute, each, lighten
+from uipad_cli.core.compute import Compute, each
 from uipad_cli.core.model import PrototypeExtractor
-from uipad_cli.methods.base import Descent, Shelf, check_known, descend, hash_seed
+from uipad_cli.methods.base import Shelf, check_known, hash_seed
+from uipad_cli.methods.descent import Descent, descend
 from uipad_cli.methods.features import encode_all
 from uipad_cli.methods.scorer import Scorer, runner, scores_of
 from uipad_cli.records import Batch, Batches, Modality, Report, Scores
@@ -76,7 +77,7 @@ class PrototypeBlock(nn.Module):
 
     def forward(self, tokens: Tensor, prototypes: Tensor) -> Tensor:
         """Tokens [B,N,D] over prototypes [B,M,D] → [B,N,D]."""
-        mixed: Tensor = self.attention(self.norm(tokens), self.norm(prototypes)).float()
+        mixed: Tensor = self.attention(self.norm(tokens), self.norm(prototypes)).to(self.norm.weight.dtype)
         rebuilt: Tensor = mixed + self.feed_forward(self.feed_forward_norm(mixed))
         return rebuilt
 
@@ -134,8 +135,9 @@ class INPFormerScorer(Scorer):
     def groups(self, rgb: Tensor, geometry: Tensor) -> Tensor:
         """The m modalities through the shared encoder in one batch → group means [B,m,G,N,D], float32."""
         given = {"rgb": rgb, "geometry": geometry}
-        with self.compute.autocast():
+        with self.products():
             groups = self.encoder.group_means(torch.cat([given[name] for name in self.modalities]), GROUPS)
+        groups = groups.to(self.compute.dtype) if self.light else groups
         return self.by_image(groups, len(self.modalities))  # [mB,G,N,D] -> [B,m,G,N,D]
 
     def rebuild(self, groups: Tensor) -> list[Rebuilt]:
@@ -144,7 +146,7 @@ class INPFormerScorer(Scorer):
 
     def _distances(self, place: int, groups: Tensor) -> Tensor:
         """Group means [B,G,N,D] of one modality → [B,G,N]."""
-        with self.compute.autocast():
+        with self.products():
             seen = self.networks[self.modalities[place]](groups)
         return losses.cosine_distance(seen.target, seen.rebuilt)
 
@@ -173,7 +175,7 @@ class INPFormerMethod:
         )
         self.networks.train()
 
-        def loss_of_step(indices: Tensor, _: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        def loss_of_step(indices: Tensor, _: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
             chosen = features[indices]
             with self.compute.training_autocast():
                 seen = self.scorer.rebuild(chosen)
@@ -196,9 +198,9 @@ class INPFormerMethod:
     def gauges(self, batch: Batch) -> dict[str, float]:
         """How many prototypes serve, mean over modalities, and how badly good parts are rebuilt."""
         good_distance = float(self.score(batch).map.mean())
-        with self.compute.autocast():
+        with self.scorer.products():
             seen = self.scorer.rebuild(self._groups(batch))
-        return {"effective_prototypes": _effective_prototypes(seen), "good_distance": good_distance}
+        return {"effective_prototypes": float(_effective_prototypes(seen)), "good_distance": good_distance}
 
     def graph(self) -> Scorer:
         """All of scoring but the image score, as one network."""
@@ -207,7 +209,9 @@ class INPFormerMethod:
     def lighten(self) -> None:
         """Keep all weights, the encoder's too, in the precision they are used in; to score only."""
         if self.compute.dtype != torch.float32:
-            lighten(self.scorer, self.compute.dtype)
+            self.scorer.light = True
+            self.encoder.lighten(self.compute.dtype)
+            self.networks.to(self.compute.dtype)
 
     def pretend(self, parts: int) -> None:
         """Nothing grows with the number of parts."""
@@ -225,13 +229,13 @@ class INPFormerMethod:
     def _groups(self, batch: Batch) -> Tensor:
         return self.scorer.groups(batch.rgb.to(self.compute.device), batch.geometry.to(self.compute.device))
 
-    def _loss(self, seen: list[Rebuilt]) -> tuple[Tensor, dict[str, float]]:
+    def _loss(self, seen: list[Rebuilt]) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum over the networks: they share no weight, only the bound that clips their common gradient."""
         rebuilding = torch.stack([rebuilding_loss(one.rebuilt, one.target, self.options.mining) for one in seen])
         coherence = torch.stack([coherence_loss(one.tokens, one.prototypes) for one in seen])
         values = {
-            "reconstruction": float(rebuilding.detach().mean()),
-            "coherence": float(coherence.detach().mean()),
+            "reconstruction": rebuilding.detach().mean(),
+            "coherence": coherence.detach().mean(),
             "effective_prototypes": _effective_prototypes(seen),
         }
         return (rebuilding + self.options.coherence_weight * coherence).sum(), values
@@ -256,5 +260,5 @@ def coherence_loss(tokens: Tensor, prototypes: Tensor) -> Tensor:
     return (1 - losses.similarities(tokens, prototypes).max(dim=-1).values).mean()
 
 
-def _effective_prototypes(seen: list[Rebuilt]) -> float:
-    return sum(losses.effective_prototypes(one.tokens, one.prototypes) for one in seen) / len(seen)
+def _effective_prototypes(seen: list[Rebuilt]) -> Tensor:
+    return torch.stack([losses.effective_prototypes(one.tokens, one.prototypes) for one in seen]).mean()

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from uipad_cli.core import scoring
 from uipad_cli.core.backbone import Encoder
-from uipad_cli.core.compute import Compute, each, lighten
+from uipad_cli.core.compute import Compute, each
 from uipad_cli.core.memory import Shorthand, chosen, damped_spreads, neighbourhood_means, relative_distance
 from uipad_cli.methods.base import Shelf, check_known, hash_seed
 from uipad_cli.methods.features import encode_all
@@ -110,7 +110,7 @@ class PatchCoreScorer(Scorer):
     def groups(self, rgb: Tensor, geometry: Tensor) -> Tensor:
         """Group means of unit length [B,m,G,N,D] of the m images that are used."""
         images = {"rgb": rgb, "geometry": geometry}
-        with self.compute.autocast():
+        with self.products():
             seen = self.encoder.group_means(torch.cat([images[name] for name in self.images]), GROUPS)
         return self.by_image(functional.normalize(seen, dim=-1), len(self.images))
 
@@ -175,7 +175,8 @@ class PatchCoreMethod:
         """Keep the encoder's weights in the precision they are used in, and look patches up in half of it."""
         if self.compute.dtype == torch.float32:
             return
-        lighten(self.encoder, self.compute.dtype)
+        self.scorer.light = True
+        self.encoder.lighten(self.compute.dtype)
         for bank in self.banks:
             bank.shorthand = Shorthand.of(bank.patches)
             if bank.patches.device.type == "cuda":

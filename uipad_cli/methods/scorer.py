@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +19,20 @@ Run = Callable[..., tuple[Tensor, ...]]
 class Scorer(nn.Module):
     """Framed images → map and voices, with all that a method has learned.
 
-    grid: tokens (h, w); voices: what is told apart where both images are known; top, measured: of the image score,
-    which is no part of it.
+    compute: where and how precisely; grid: tokens (h, w); voices: what is told apart where both images are known;
+    top, measured: of the image score, which is no part of it; light: all is kept in the precision of `compute`.
     """
 
     grid: tuple[int, int]
     voices: tuple[Voice, ...] = ()
     top: float
     measured: float
+    compute: Compute
+    light: bool = False
+
+    def products(self) -> AbstractContextManager[object]:
+        """In which products run in the precision that was chosen, where not all is kept in it."""
+        return nullcontext() if self.light else self.compute.autocast()
 
     def by_place(self, values: Tensor) -> Tensor:
         """[B,N] → [B,h,w]."""

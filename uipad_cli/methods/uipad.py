@@ -14,15 +14,17 @@ from torch.nn import functional
 from uipad_cli.core import losses
 from uipad_cli.core.backbone import Encoder, check_state
 from uipad_cli.core.compute import Compute
+from uipad_cli.core.graphs import RecordedStep
 from uipad_cli.core.model import REFINING, Reconstruction
-from uipad_cli.methods.base import Shelf, check_known, descend, hash_seed
+from uipad_cli.methods.base import Shelf, check_known, hash_seed
 from uipad_cli.methods.collapse import CollapseWatch, blindness, check_sight, collapse_gauges
+from uipad_cli.methods.descent import descend
 from uipad_cli.methods.features import Features, encode_all
 from uipad_cli.methods.scorer import Scorer, runner, scores_of
 from uipad_cli.methods.uipad_options import UIPADOptions
 from uipad_cli.methods.uipad_scorer import PLAIN, UIPADScorer, as_float
 from uipad_cli.methods.uipad_views import MODALITIES, side_by_side
-from uipad_cli.records import Batch, Batches, Report, Scores
+from uipad_cli.records import Batch, Batches, Modality, Report, Scores
 
 FEATURE_FLOOR, RESIDUAL_FLOOR = 0.01, 0.05  # least variance of a direction when whitening, as a share of the mean one
 CALIBRATED_PLACES, CALIBRATED_AT_ONCE = 20_000, 16
@@ -54,16 +56,22 @@ class UIPADMethod:
         watch = CollapseWatch(self.options.prototypes, training.total_steps(len(features)), report)
         self.learned.train()
 
-        def loss_of_step(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        def draw(indices: Tensor, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor], Modality | None]:
             chosen = features[indices]
             count = max(1, round(self.options.tokens * chosen.shape[3]))
             places = torch.randperm(chosen.shape[3], generator=generator)[:count].sort().values
             dropped, which = torch.rand(2, generator=generator).tolist()
             known = MODALITIES[int(which < 0.5)] if self.alone and dropped < self.options.dropout else None
+            return (chosen, places.to(self.compute.device)), known
+
+        def loss(drawn: tuple[Tensor, Tensor], known: Modality | None) -> tuple[Tensor, dict[str, Tensor]]:
+            chosen, places = drawn
             with self.compute.training_autocast():
-                seen = self.network(chosen[:, 0], chosen[:, 1], places.to(self.compute.device), known)
+                seen = self.network(chosen[:, 0], chosen[:, 1], places, known)
             return self._loss(as_float(seen))
 
+        recorded = self.compute.device.type == "cuda" and self.options.fusion == "mean"
+        loss_of_step = RecordedStep(self.network, draw, loss) if recorded else lambda *step: loss(*draw(*step))
         descend(
             self.network, loss_of_step, training,
             samples=len(features), seed=self.seed, report=watch.look, resume=resume,
@@ -87,7 +95,8 @@ class UIPADMethod:
         """Collapse gauges on good parts, and how far a pasted foreign patch stands out (1 = blind)."""
         self.learned.eval()
         seen = self._seen(batch)
-        return collapse_gauges(seen) | {"foreign_patch_ratio": blindness(self.score, batch)}
+        told = {name: float(value) for name, value in collapse_gauges(seen).items()}
+        return told | {"foreign_patch_ratio": blindness(self.score, batch)}
 
     @torch.no_grad()
     def owners(self, batch: Batch) -> Tensor:
@@ -131,14 +140,13 @@ class UIPADMethod:
 
     def _seen(self, batch: Batch) -> Reconstruction:
         """What the network makes of a batch, as in judging."""
-        with self.compute.autocast():
-            encoded = self._encoded(batch)
-        groups = self.scorer.standardised(encoded)
-        with self.compute.autocast():
-            return self.scorer.rebuilt(groups, batch.known)
+        return as_float(self.scorer.seen(*self._images(batch), batch.known))
 
     def _encoded(self, batch: Batch) -> Tensor:
-        return self.scorer.encoded(batch.rgb.to(self.compute.device), batch.geometry.to(self.compute.device))
+        return self.scorer.encoded(*self._images(batch))
+
+    def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return batch.rgb.to(self.compute.device), batch.geometry.to(self.compute.device)
 
     @torch.no_grad()
     def _features(self, batches: Batches, report: Report, shelf: Shelf | None) -> Features:
@@ -189,7 +197,7 @@ class UIPADMethod:
             for rows in torch.split(torch.arange(len(features)), at_once):
                 groups = features[rows]
                 # every place is decoded, as when scoring: eq. 5 refines the prototypes from what is decoded
-                seen = self.scorer.rebuilt(groups, known)
+                seen = self.scorer.rebuilt(groups, (known,))[known]
                 places = torch.stack([torch.randperm(groups.shape[3], generator=generator)[:share] for _ in rows])
                 drawn = torch.arange(len(rows))[:, None], places
                 inputs.append(side_by_side(groups, known)[drawn].flatten(0, 1))
@@ -198,7 +206,7 @@ class UIPADMethod:
             for view in views:
                 self.scorer.judges[view.name].fit(torch.cat(residuals[view.name]), torch.cat(inputs), RESIDUAL_FLOOR)
 
-    def _loss(self, seen: Reconstruction) -> tuple[Tensor, dict[str, float]]:
+    def _loss(self, seen: Reconstruction) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. 6: L_s + λ_a L_a + λ_p L_p, and the coherence that ties the prototypes to the data."""
         options = self.options
         target = seen.present.detach()
@@ -220,4 +228,4 @@ class UIPADMethod:
             + options.consistency_weight * parts["consistency"]
             + options.entropy_weight * parts["entropy"]
         )
-        return total, {name: float(part.detach()) for name, part in parts.items()} | collapse_gauges(seen)
+        return total, {name: part.detach() for name, part in parts.items()} | collapse_gauges(seen)

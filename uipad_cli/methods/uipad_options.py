@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from uipad_cli.core.attention import AttentionKind
 from uipad_cli.core.losses import AssignmentKind, Distance
 from uipad_cli.core.model import Comparison, FusionKind, Query, Refinement
-from uipad_cli.methods.base import Descent
+from uipad_cli.methods.descent import Descent
 
 
 class UIPADTraining(Descent):

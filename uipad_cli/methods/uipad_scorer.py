@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from uipad_cli.core import losses, scoring
 from uipad_cli.core.backbone import Encoder
-from uipad_cli.core.compute import Compute, each, lighten
+from uipad_cli.core.compute import Compute, coarse, each
 from uipad_cli.core.memory import PatchMemory
-from uipad_cli.core.model import UIPAD, Modality, Reconstruction, Starts
+from uipad_cli.core.model import UIPAD, WAYS, Modality, Reconstruction
 from uipad_cli.core.residuals import Surprise, Whitening, soft_maximum
 from uipad_cli.methods.base import hash_seed
 from uipad_cli.methods.scorer import Scorer
@@ -61,12 +63,20 @@ class UIPADScorer(Scorer):
 
     def forward(self, rgb: Tensor, geometry: Tensor, known: Modality | None = None) -> tuple[Tensor, ...]:
         """As every `Scorer`."""
-        with self.compute.autocast():
+        with self.products():
             encoded = self.encoded(rgb, geometry)
         distances, said = self.distances(encoded, known)
         size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
         maps = scoring.upsampled_map(distances, grid=self.grid, size=size, sigma=self.options.blur)
         return maps, *(self.by_place(one) for one in said)
+
+    def seen(self, rgb: Tensor, geometry: Tensor, known: Modality | None) -> Reconstruction:
+        """What the network makes of images [B,3,H,W]."""
+        with self.products():
+            encoded = self.encoded(rgb, geometry)
+        groups = self._groups(encoded)
+        with self.products():
+            return self.rebuilt(groups, (known,))[known]
 
     def encoded(self, rgb: Tensor, geometry: Tensor) -> Tensor:
         """Both modalities through the shared encoder in one batch → group means [B,2,G,N,D], float32."""
@@ -79,9 +89,13 @@ class UIPADScorer(Scorer):
         standard: Tensor = self.standard(groups.flatten(1, 2).float())
         return standard.reshape(groups.shape)
 
-    def rebuilt(self, groups: Tensor, known: Modality | None, starts: Starts | None = None) -> Reconstruction:
+    def rebuilt(
+        self, groups: Tensor, known: Sequence[Modality | None] = (None,)
+    ) -> dict[Modality | None, Reconstruction]:
         """What the network makes of standardised groups; of a known modality, its own reconstruction alone."""
-        return as_float(self.network(groups[:, 0], groups[:, 1], None, known, lone=known is not None, starts=starts))
+        ways = [way for way in WAYS if way in known]
+        found = self.network.ways(groups[:, 0], groups[:, 1], ways, lone=True)
+        return found if self.light else {way: as_float(seen) for way, seen in found.items()}
 
     def residuals(self, seen: Reconstruction, view: View) -> Tensor:
         """[B,N,G·D]: what was there less what was rebuilt; directions alone where eq. 8 compares directions."""
@@ -94,18 +108,18 @@ class UIPADScorer(Scorer):
 
     def distances(self, encoded: Tensor, known: Modality | None) -> tuple[Tensor, list[Tensor]]:
         """Of every place [B,C,N], and what each of `voices` says of it [B,N], where both images are known."""
-        groups = self.standardised(encoded)
+        groups = self._groups(encoded)
         if self.options.score in PLAIN:
-            with self.compute.autocast():
-                seen = self.rebuilt(groups, known)
-            if self.options.score == "prototypes":
-                return each(self._from_mixture, seen.unified, seen.prototypes)[:, None], []
-            return losses.cosine_distance(seen.present, seen.rebuilt), []
+            return self._plain(groups, known), []
         views = [view for view in self.views if known in (None, view.known)]
-        with self.compute.autocast():
-            starts = self.network.start(groups[:, 0].mean(dim=1), groups[:, 1].mean(dim=1))
-            rebuilt = {one: self.rebuilt(groups, one, starts) for one in dict.fromkeys(view.known for view in views)}
-        found = [(VOICES[view.known], self._surprise(rebuilt[view.known], groups, view)) for view in views]
+        inputs = side_by_side(groups, None)  # [B,N,2·G·D], colour first
+        half = inputs.shape[-1] // 2
+        features = {None: inputs, "rgb": inputs[..., :half], "geometry": inputs[..., half:]}
+        with self.products():
+            rebuilt = self.rebuilt(groups, [view.known for view in views])
+            found = [
+                (VOICES[view.known], self._surprise(rebuilt[view.known], features[view.known], view)) for view in views
+            ]
         found += [
             (VOICES[name], each(memory, side_by_side(encoded.float(), name)))
             for name, memory in self.memories.items()
@@ -118,15 +132,30 @@ class UIPADScorer(Scorer):
         return soft_maximum(torch.stack([value for _, value in found]))[:, None], said
 
     def lighten(self) -> None:
-        """Keep weights in the precision they are used in, to score only; the encoder's too."""
+        """Keep everything in the precision it is used in, the encoder too, to score only; float32 stays."""
         if self.compute.dtype == torch.float32:
             return
-        lighten(self.encoder, self.compute.dtype)
-        lighten(self.network, self.compute.dtype)
+        self.light = True
+        self.encoder.lighten(self.compute.dtype)
+        self.network.to(self.compute.dtype)
         for judge in self.judges.values():
             judge.lighten(self.compute.dtype)
         for memory in self.memories.values():
             memory.lighten()
+
+    def _groups(self, encoded: Tensor) -> Tensor:
+        """Standardised groups as the network wants them."""
+        with coarse(self.compute):
+            groups = self.standardised(encoded)
+        return groups.to(self.compute.dtype) if self.light else groups
+
+    def _plain(self, groups: Tensor, known: Modality | None) -> Tensor:
+        """[B,C,N] of the scores that need no calibration."""
+        with self.products():
+            seen = as_float(self.rebuilt(groups, (known,))[known])
+        if self.options.score == "prototypes":
+            return each(self._from_mixture, seen.unified, seen.prototypes)[:, None]
+        return losses.cosine_distance(seen.present, seen.rebuilt)
 
     def _voices(self) -> tuple[Voice, ...]:
         """What can be told apart where both images are known; a lone voice tells nothing."""
@@ -141,13 +170,12 @@ class UIPADScorer(Scorer):
             unified, losses.soft_reconstruction(unified, prototypes, self.options.temperature)
         )
 
-    def _surprise(self, seen: Reconstruction, groups: Tensor, view: View) -> Tensor:
+    def _surprise(self, seen: Reconstruction, features: Tensor, view: View) -> Tensor:
         """[B,N] of one way of looking."""
         judge, residuals = self.judges[view.name], self.residuals(seen, view)
-        with self.compute.autocast():
-            if self.options.score == "whitened":
-                return each(judge.plain, residuals)
-            return each(judge, residuals, side_by_side(groups, view.known))
+        if self.options.score == "whitened":
+            return each(judge.plain, residuals)
+        return each(judge, residuals, features)
 
 
 def as_float(seen: Reconstruction) -> Reconstruction:

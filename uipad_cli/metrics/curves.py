@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from uipad_cli.metrics.ascending import Ascending, values_at
 from uipad_cli.metrics.ranking import checked_scores, cumulative_counts
-from uipad_cli.metrics.region import check_maps, sorted_normal_scores
+from uipad_cli.metrics.region import checked_images, seen_regions
 
 TAIL = 0.05  # share of the normal pixels, those with the highest scores, that get half of the bins
 DRAWN_AT_ONCE = 1 << 20  # points of curves in memory at a time
@@ -82,16 +82,18 @@ def count_pixels(
     """Count the scores of anomaly maps [H0,W0] float32 inside and outside the masks [H0,W0] bool, where `seen`.
 
     bins: at most so many, fewer where normal pixels take fewer values; half of them for the highest scores, TAIL of the
-    normal pixels. Regions are those of `pixel_metrics`; its ValueErrors, and one for fewer than 8 bins.
+    normal pixels. Regions are those of `pixel_metrics`; its errors, and a ValueError for fewer than 8 bins. Each image
+    is asked for twice; what stays of it are its histograms, 32 kB and as much for each region.
     """
     if bins < 8:
         raise ValueError(f"a curve needs at least 8 bins, not {bins}")
-    check_maps(maps, masks, seen)
-    edges = _edges(sorted_normal_scores(maps, masks, seen), bins)
+    outside = Ascending(np.float32)
+    for map_, mask, looked in checked_images(maps, masks, seen):
+        outside.add(map_[~mask & looked])
+    edges = _edges(outside, bins)
     normal = np.zeros((len(maps), edges.size + 1), dtype=np.int64)
     regions: list[NDArray[np.int64]] = []
-    for index, (map_, mask) in enumerate(zip(maps, masks, strict=True)):
-        looked = np.ones_like(mask) if seen is None else seen[index]
+    for index, (map_, mask, looked) in enumerate(checked_images(maps, masks, seen)):
         scores = np.sort(map_[~mask & looked])  # then few edges are looked up among many scores, not the reverse
         below = np.searchsorted(scores, edges, side="left")
         normal[index] = np.diff(below, prepend=0, append=scores.size)
@@ -101,15 +103,16 @@ def count_pixels(
     return PixelCounts(normal, np.concatenate([empty, *regions]), owner.astype(np.int64))
 
 
-def _edges(normal: _Map, bins: int) -> _Map:
-    """Ascending lower edges of all bins but the first, from ascending scores of normal pixels."""
+def _edges(normal: Ascending[np.float32], bins: int) -> _Map:
+    """Ascending lower edges of all bins but the first, from the scores of normal pixels."""
     if normal.size == 0:
-        return normal
+        return np.empty(0, np.float32)
     most = bins - 2
     shares = np.concatenate(
         [np.linspace(0, 1 - TAIL, most - most // 2, endpoint=False), np.linspace(1 - TAIL, 1, most // 2)]
     )
-    values, times = np.unique(normal[np.floor(shares * (normal.size - 1)).astype(np.int64)], return_counts=True)
+    chosen = values_at(normal, np.floor(shares * (normal.size - 1)).astype(np.int64))
+    values, times = np.unique(chosen, return_counts=True)
     # What scores just above many equal pixels, or above all of them, is found before they are: it needs its own bin.
     crowded = np.append(values[times > 1], values[-1])
     return np.unique(np.append(values, np.nextafter(crowded, np.float32(np.inf))))
@@ -118,14 +121,10 @@ def _edges(normal: _Map, bins: int) -> _Map:
 def _regions(map_: _Map, mask: _Mask, looked: _Mask, edges: _Map) -> NDArray[np.int64]:
     """Histograms [regions,bins] of the regions of one image; those without a seen pixel are left out."""
     width = edges.size + 1
-    if not mask.any():
-        return np.zeros((0, width), dtype=np.int64)
-    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    inside = mask & looked
+    inside, owners, _ = seen_regions(mask, looked)
+    count = int(owners.max(initial=-1)) + 1
     places = np.searchsorted(edges, map_[inside], side="right")
-    flat = (labels[inside].astype(np.int64) - 1) * width + places
-    counts = np.bincount(flat, minlength=(count - 1) * width).reshape(count - 1, width)
-    return np.asarray(counts[counts.any(axis=1)], dtype=np.int64)
+    return np.bincount(owners * width + places, minlength=count * width).reshape(count, width)
 
 
 def pro_curve(counts: PixelCounts, weights: ArrayLike | None = None) -> Points | None:

@@ -1,5 +1,8 @@
 """Exact area under the per-region-overlap curve (AUPRO) and pixel AUROC, from one sort of the normal scores.
 
+Images are looked at one at a time; scores are sorted on disk where they are many (`ascending`), and what is summed over
+pixels is whole numbers, so no figure depends on how they were cut into blocks. Only areas and sums of the regions stay.
+
 A defective pixel is found at exactly those thresholds that its score passes. Let `lo` be the share of normal pixels
 scoring above it and `hi` the share scoring at or above it: on the curve over the false positive rate the pixel is lost
 up to `lo`, found from `hi` on, and ties are crossed on a straight line in between. The area up to a limit is therefore
@@ -8,14 +11,18 @@ a sum over the defective pixels, and no curve has to be drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from uipad_cli.metrics.ascending import Ascending, Counts, passed_by
+
 LIMITS = (0.3, 0.1, 0.05, 0.01)
+_SIGN = np.uint32(1 << 31)
 
 _Map = NDArray[np.float32]
 _Mask = NDArray[np.bool_]
@@ -46,88 +53,115 @@ def pixel_metrics(
 
     Pixels outside `seen` [H0,W0] bool are left out of everything. Regions are labelled on the full mask: a partly seen
     region counts with its seen pixels, a region without one is counted as unseen and not averaged.
-    Raises ValueError, naming the image, for shapes or types that do not fit and for scores that are not finite.
+    Each image is asked for once. Raises ValueError, naming the image, for shapes or types that do not fit and for
+    scores that are not finite; ScratchError where the disk is full.
     """
     if not all(0 < limit <= 1 for limit in limits):
         raise ValueError(f"limits {tuple(limits)} must lie above 0 and at most at 1")
-    check_maps(maps, masks, seen)
-    scores, weights, regions, unseen = _defective_pixels(maps, masks, seen)
-    normal = sorted_normal_scores(maps, masks, seen)
-    if scores.size == 0 or normal.size == 0:
+    normal, defective = Ascending(np.float32), Ascending(np.uint64)
+    areas = [np.empty(0, np.int64)]
+    regions = unseen = 0
+    for map_, mask, looked in checked_images(maps, masks, seen):
+        normal.add(map_[~mask & looked])
+        inside, owners, missed = seen_regions(mask, looked)
+        defective.add(_packed(map_[inside], regions + owners))
+        areas.append(np.bincount(owners))
+        regions += areas[-1].size
+        unseen += missed
+    if defective.size == 0 or normal.size == 0:
         return PixelMetrics(None, dict.fromkeys(limits), regions, unseen)
 
-    order = np.argsort(scores)  # sorted queries walk `normal` once instead of jumping through it
-    scores, weights = scores[order], weights[order] / regions
-    lo = (normal.size - np.searchsorted(normal, scores, side="right")) / normal.size
-    hi = (normal.size - np.searchsorted(normal, scores, side="left")) / normal.size
-    aupro = {limit: float(np.dot(weights, _area(lo, hi, limit))) / limit for limit in limits}
-    return PixelMetrics(1 - float(np.mean(lo + hi)) / 2, aupro, regions, unseen)
+    parts = {limit: _Area(limit, regions, normal.size) for limit in limits}
+    lost = 0  # twice the pairs of a defective pixel and a normal one that scores above it, once those that tie
+    pixels, scores = itertools.tee(defective.blocks())
+    for block, (above, not_below) in zip(pixels, passed_by(normal, map(_scores, scores)), strict=True):
+        lost += int(above.sum() + not_below.sum())
+        for part in parts.values():
+            part.add(_owners(block), above, not_below)
+    of_each = np.concatenate(areas)
+    aupro = {limit: part.share(of_each) for limit, part in parts.items()}
+    return PixelMetrics(1 - lost / (2 * normal.size * defective.size), aupro, regions, unseen)
 
 
-def _area(lo: NDArray[np.float64], hi: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
-    """Area left of `limit` under a line that is 0 up to `lo`, climbs to 1 at `hi` and stays there."""
-    found = np.maximum(limit - hi, 0)
-    crossed = np.clip(limit - lo, 0, hi - lo)
-    # crossed <= hi - lo, hence the quotient of a pixel without ties, 0 / 0, is 0
-    height = np.divide(crossed, hi - lo, out=np.zeros_like(lo), where=hi > lo)
-    area: NDArray[np.float64] = found + crossed * height / 2
-    return area
+class _Area:
+    """Area left of a limit under the curve of each region, summed over its pixels, where it can be in whole numbers.
+
+    A pixel's own curve is 0 up to `lo`, climbs to 1 at `hi` and stays there. Where hi lies left of the limit, its area
+    is the limit less (lo + hi) / 2. What climbs across the limit has one score: what scores less begins where it ends.
+    """
+
+    def __init__(self, limit: float, regions: int, normal: int) -> None:
+        self._limit, self._normal = limit, normal
+        self._found, self._passed, self._climbing = np.zeros((3, regions), np.int64)
+        self._climbed = 0.0  # area of a pixel that climbs across the limit
+
+    def add(self, owners: Counts, above: Counts, not_below: Counts) -> None:
+        """Pixels [n]: the region of each, and how many normal ones score above it, and at or above it."""
+        lo, hi = above / self._normal, not_below / self._normal
+        found = hi <= self._limit
+        np.add.at(self._found, owners[found], 1)
+        np.add.at(self._passed, owners[found], above[found] + not_below[found])
+        climbing = (lo < self._limit) & (hi > self._limit)
+        np.add.at(self._climbing, owners[climbing], 1)
+        if climbing.any():
+            self._climbed = float((self._limit - lo[climbing][0]) ** 2 / (2 * (hi[climbing][0] - lo[climbing][0])))
+
+    def share(self, areas: Counts) -> float:
+        """Mean over regions of `areas` pixels, divided by the limit."""
+        passed = self._passed / (2 * self._normal * self._limit)
+        return float(np.mean((self._found - passed + self._climbing * (self._climbed / self._limit)) / areas))
 
 
-def _defective_pixels(
+def _packed(scores: _Map, owners: Counts) -> NDArray[np.uint64]:
+    """Scores and their regions as numbers that ascend with the scores."""
+    bits = (scores + np.float32(0)).view(np.uint32)  # -0 becomes 0, with which it ties
+    bits = np.where(bits >> 31, ~bits, bits | _SIGN)
+    return bits.astype(np.uint64) << np.uint64(32) | owners.astype(np.uint64)
+
+
+def _scores(packed: NDArray[np.uint64]) -> _Map:
+    bits = (packed >> np.uint64(32)).astype(np.uint32)
+    return np.where(bits >> 31, bits ^ _SIGN, ~bits).view(np.float32)
+
+
+def _owners(packed: NDArray[np.uint64]) -> Counts:
+    return (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+def seen_regions(mask: _Mask, looked: _Mask) -> tuple[_Mask, Counts, int]:
+    """Seen defective pixels [H0,W0], the region of each [n], and the number of regions without any.
+
+    Regions are 8-connected, and numbered from 0 on where a pixel was seen.
+    """
+    inside = mask & looked
+    if not mask.any():
+        return inside, np.empty(0, np.int64), 0
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    present, owners = np.unique(labels[inside], return_inverse=True)
+    return inside, owners.astype(np.int64), int(count - 1 - present.size)
+
+
+def checked_images(
     maps: Sequence[_Map], masks: Sequence[_Mask], seen: Sequence[_Mask] | None
-) -> tuple[_Map, NDArray[np.float64], int, int]:
-    """Scores of the seen defective pixels, one over the seen area of each pixel's region, regions seen and unseen."""
-    scores: list[_Map] = []
-    weights: list[NDArray[np.float64]] = []
-    regions = unseen = 0
-    for index, (map_, mask) in enumerate(zip(maps, masks, strict=True)):
-        count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-        inside = mask if seen is None else mask & seen[index]
-        owners = labels[inside]
-        areas = np.bincount(owners, minlength=count)
-        present = np.count_nonzero(areas[1:])
-        regions += int(present)
-        unseen += int(count - 1 - present)
-        scores.append(map_[inside])
-        weights.append(1 / areas[owners])
-    empty = np.empty(0)
-    return np.concatenate([empty.astype(np.float32), *scores]), np.concatenate([empty, *weights]), regions, unseen
-
-
-def sorted_normal_scores(maps: Sequence[_Map], masks: Sequence[_Mask], seen: Sequence[_Mask] | None) -> _Map:
-    """All seen pixels outside the masks, ascending, in one array that is filled and sorted in place."""
-
-    def normal(index: int) -> _Mask:
-        return ~masks[index] if seen is None else ~masks[index] & seen[index]
-
-    counts = [int(np.count_nonzero(normal(index))) for index in range(len(maps))]
-    scores = np.empty(sum(counts), dtype=np.float32)
-    start = 0
-    for index, count in enumerate(counts):
-        scores[start : start + count] = maps[index][normal(index)]
-        start += count
-    scores.sort()
-    return scores
-
-
-def check_maps(maps: Sequence[_Map], masks: Sequence[_Mask], seen: Sequence[_Mask] | None) -> None:
-    """Raise ValueError as `pixel_metrics`."""
+) -> Iterator[tuple[_Map, _Mask, _Mask]]:
+    """Map, mask and seen pixels of one image after the other. Raises ValueError as `pixel_metrics`."""
     lengths = [len(maps), len(masks)] + ([] if seen is None else [len(seen)])
     if len(set(lengths)) > 1:
         raise ValueError(f"maps, masks and seen must have one entry per image, got {lengths}")
-    for index, map_ in enumerate(maps):
+    for index in range(len(maps)):
+        map_, mask = maps[index], masks[index]
         # One type for all scores: a score rounded twice could break or make a tie.
         if map_.dtype != np.float32 or map_.ndim != 2 or map_.size == 0:
             raise ValueError(f"map {index} is {map_.dtype} {map_.shape}, expected float32 (height, width)")
-        for name, marks in (("mask", masks), ("seen", seen)):
-            if marks is not None and (marks[index].dtype != np.bool_ or marks[index].shape != map_.shape):
-                found = f"{marks[index].dtype} {marks[index].shape}"
+        looked = np.ones(map_.shape, np.bool_) if seen is None else seen[index]
+        for name, marks in (("mask", mask), ("seen", looked)):
+            if marks.dtype != np.bool_ or marks.shape != map_.shape:
+                found = f"{marks.dtype} {marks.shape}"
                 raise ValueError(f"{name} {index} is {found}, expected bool {map_.shape} as its map")
-        finite = np.isfinite(map_)
-        if not (finite.all() if seen is None else finite[seen[index]].all()):
-            wrong = ~finite if seen is None else ~finite & seen[index]
+        wrong = ~np.isfinite(map_) & looked
+        if wrong.any():
             row, column = np.argwhere(wrong)[0].tolist()
             raise ValueError(
                 f"map {index} is {map_[row, column]} at row {row}, column {column}, expected finite scores"
             )
+        yield map_, mask, looked
