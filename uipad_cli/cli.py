@@ -175,6 +175,7 @@ def evaluate(
     missing: opt.Missing = None,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
+    compiled: opt.Compile = False,
     json: opt.Json = False,
 ) -> None:
     """Measure a run on the test split: figures per defect type, contact sheets, a page; or a gate: exit code 11."""
@@ -186,7 +187,8 @@ def evaluate(
     )  # fmt: skip
     with console.progress() as report:
         results = engine.evaluate(
-            run, data, out=out, device=device, precision=precision, missing=missing, charts=page, report=report
+            run, data, out=out, device=device, precision=precision, compiled=compiled, missing=missing, charts=page,
+            report=report,
         )  # fmt: skip
     console.table(f"{data}", *engine.rows(results))
     if page:
@@ -223,6 +225,7 @@ def infer(
     runs_by: opt.Engine = "torch",
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
+    compiled: opt.Compile = False,
     json: opt.Json = False,
 ) -> None:
     """Judge one pair, or every pair of a folder: score, p-value, verdict, regions, anomaly map and pictures."""
@@ -231,7 +234,7 @@ def infer(
 
     show = console.data_line if json else console.verdict
     with console.progress() as report:
-        settings = Settings(model, out, threshold, device, precision, unit, missing, ply, runs_by)
+        settings = Settings(model, out, threshold, device, precision, unit, missing, ply, runs_by, compiled)
         outcome = engine.infer(engine.Request(rgb, depth, settings, watch, idle), tell=show, report=report)
     outcome.raise_for_failures()
     raise typer.Exit(outcome.exit_code() if exit_code else 0)

@@ -153,6 +153,7 @@ def bench(
     data: Annotated[Path | None, typer.Argument(help="Prepared or raw pairs; default: rendered ones.")] = None,
     method: Annotated[str | None, typer.Option(help="Method; default uipad.")] = None,
     backbone: Annotated[str | None, typer.Option(help="tiny, dinov2-base (default), any timm ViT, gabor.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Backbone weights: .safetensors, or a plain .pth.")] = None,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="A backbone without its weights: they do not matter for time.")
     ] = False,
@@ -179,7 +180,7 @@ def bench(
     merged = merge([], set_ or [], {"method": method, "backbone": backbone})
     request = Request(
         merged, run, data, against or (), batch or (), precision or (), compile_, device, seconds, parts,
-        random_weights, growth, out,
+        random_weights, weights, growth, out,
     )  # fmt: skip
     with console.progress() as report:
         done = engine.bench(request, report=report)

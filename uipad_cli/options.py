@@ -17,6 +17,7 @@ Engine = Annotated[
     Literal["torch", "openvino", "onnx"],
     typer.Option("--engine", help="What runs MODEL: a run by torch, an export by openvino or onnx."),
 ]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile first: slow to start, then faster.")]
 Missing = Annotated[Literal["rgb", "depth"] | None, typer.Option(help="Judge without this file of a pair.")]
 Categories = Annotated[list[str] | None, typer.Option("--category", help="Only this category; repeatable.")]
 Framed = Annotated[

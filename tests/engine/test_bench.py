@@ -304,6 +304,7 @@ def test_what_cannot_be_measured_is_refused_at_once(asked, told):
         (([], {"method": "uipad"}), {}, "--method: the run has its own method"),
         ((["options.blocks=2"], {}), {}, "the run has its own options.blocks"),
         (([], {}), {"random_weights": True}, "--random-weights"),
+        (([], {}), {"weights": "tiny.pth"}, "--weights"),
     ],
 )
 def test_a_run_keeps_its_own(world, tmp_path, configuration, more, told):

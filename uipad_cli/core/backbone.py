@@ -11,12 +11,14 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import PatchEmbed  # type: ignore[attr-defined]
 from timm.models.vision_transformer import (  # type: ignore[attr-defined]
     LayerScale,
     VisionTransformer,
     checkpoint_filter_fn,
 )
 from torch import Tensor, nn
+from torch.nn import functional
 
 from uipad_cli.core.gabor import GaborBank
 from uipad_cli.core.tiny import TinyViT
@@ -125,8 +127,32 @@ class Encoder(nn.Module):
                     product.weight.mul_(scale.gamma[:, None])
                     product.bias.mul_(scale.gamma)
                     setattr(block, place, nn.Identity())
+        if type(self.vit.patch_embed) is PatchEmbed:
+            embed: Any = self.vit.patch_embed
+            embed.proj = PatchProduct(embed.proj)
         self.vit.to(dtype)
         self._dtype = dtype
+
+
+class PatchProduct(nn.Module):
+    """A convolution whose windows do not overlap, as one product: [B,C,H,W] → [B,D,h,w]."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.edge = convolution.stride[0]
+        weight = convolution.weight.flatten(1)  # [D,C·edge²]
+        self.spare = -weight.shape[1] % 8  # zeros up to a width that products in half the precision like
+        self.weight = nn.Parameter(functional.pad(weight, (0, self.spare)), requires_grad=False)
+        self.bias = convolution.bias
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images of whole patches."""
+        batch, channels, height, width = images.shape
+        rows, columns = height // self.edge, width // self.edge
+        windows = images.reshape(batch, channels, rows, self.edge, columns, self.edge)
+        windows = windows.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, -1)  # [B,N,C·edge²]
+        seen = functional.linear(functional.pad(windows, (0, self.spare)), self.weight, self.bias)
+        return seen.transpose(1, 2).reshape(batch, -1, rows, columns)
 
 
 def kept_layers(depth: int) -> list[int]:

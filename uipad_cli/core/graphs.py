@@ -2,50 +2,69 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 WARM_UP = 3  # calls before the recording, in which libraries choose their kernels and compilers compile
+OFTEN = 3  # a further shape is recorded when it comes for so many times
+
+Made = TypeVar("Made")
 
 
 class Recorded:
-    """Records `network` for the shape it is first called with and replays that; other shapes run as ever."""
+    """Records `network` for the shape of images that it is called with first, and for others that come often."""
 
     def __init__(self, network: Callable[..., tuple[Tensor, ...]]) -> None:
         self.network = network
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.key: object = None
-        self.inputs: tuple[Tensor, ...] = ()
-        self.outputs: tuple[Tensor, ...] = ()
+        self.records: dict[object, tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], tuple[Tensor, ...]]] = {}
+        self.calls: Counter[object] = Counter()
 
     @torch.no_grad()
     def __call__(self, rgb: Tensor, geometry: Tensor, known: object = None) -> tuple[Tensor, ...]:
-        """As the network; what it returns is overwritten by the next call."""
+        """As the network; what it returns may be overwritten by the next call."""
         key = (rgb.shape, geometry.shape, known)
-        if self.graph is None:
-            self.graph, self.key = self._recorded(rgb, geometry, known), key
-        if key != self.key:
-            return self.network(rgb, geometry, known)
-        for kept, given in zip(self.inputs, (rgb, geometry), strict=True):
+        self.calls[key] += 1
+        if key not in self.records:
+            if self.records and self.calls[key] < OFTEN:  # the last batch of a folder, say
+                return self.network(rgb, geometry, known)
+            self.records[key] = self._recorded((rgb.clone(), geometry.clone()), known)
+        graph, inputs, outputs = self.records[key]
+        for kept, given in zip(inputs, (rgb, geometry), strict=True):
             kept.copy_(given)
-        self.graph.replay()
-        return self.outputs
+        graph.replay()
+        return outputs
 
-    def _recorded(self, rgb: Tensor, geometry: Tensor, known: object) -> torch.cuda.CUDAGraph:
-        self.inputs = rgb.clone(), geometry.clone()
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP):
-                self.network(*self.inputs, known)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self.outputs = self.network(*self.inputs, known)
-        return graph
+    def _recorded(
+        self, inputs: tuple[Tensor, ...], known: object
+    ) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        def work() -> tuple[Tensor, ...]:
+            return self.network(*inputs, known)
+
+        graph, outputs = record(work, work, next(iter(self.records.values()), (None,))[0])
+        return graph, inputs, outputs
+
+
+def record(
+    warm_up: Callable[[], object], work: Callable[[], Made], shared: torch.cuda.CUDAGraph | None
+) -> tuple[torch.cuda.CUDAGraph, Made]:
+    """Run `warm_up` a few times, then record `work` → the graph and what it fills at every replay.
+
+    shared: a graph whose memory it may use, for they are never replayed at once.
+    """
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            warm_up()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=None if shared is None else shared.pool()):
+        made = work()
+    return graph, made
 
 
 Drawn = tuple[tuple[Tensor, ...], object]
@@ -83,17 +102,15 @@ class RecordedStep:
         self, inputs: tuple[Tensor, ...], variant: object
     ) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], Loss]:
         kept = tuple(one.clone() for one in inputs)
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP):
-                self.loss(kept, variant)[0].backward()  # type: ignore[no-untyped-call]
-        torch.cuda.current_stream().wait_stream(stream)
-        gradients = [one.grad for one in self.network.parameters() if one.grad is not None]
-        graph = torch.cuda.CUDAGraph()
-        others = next(iter(self.records.values()), None)
-        with torch.cuda.graph(graph, pool=None if others is None else others[0].pool()):
-            torch._foreach_zero_(gradients)
+
+        def learn() -> Loss:
             found = self.loss(kept, variant)
             found[0].backward()  # type: ignore[no-untyped-call]
+            return found
+
+        def work() -> Loss:
+            torch._foreach_zero_([one.grad for one in self.network.parameters() if one.grad is not None])
+            return learn()
+
+        graph, found = record(learn, work, next(iter(self.records.values()), (None,))[0])
         return graph, kept, found

@@ -18,7 +18,8 @@ from uipad_cli.core.compute import recording
 
 PROJECTED = 64  # width of the random projection that the coreset is chosen in
 AT_ONCE = 1024  # patches whose distances are taken at once on a CPU
-CELLS_AT_ONCE = 1 << 27  # distances that are taken at once on CUDA, of so many patches at least
+CHUNKS, FEWEST_AT_ONCE = 8, 392  # on CUDA at most so many chunks, each of so many patches at least
+CELLS_AT_ONCE = 1 << 27  # and of so many distances at most
 PAD = 8  # rows that are added to a shorthand on CUDA: two, and zeros to a width that products like
 GROUP = 64  # columns that are looked at together where the highest of thousands are sought
 SHORTLIST = 16  # candidates among which bfloat16, whose sums are coarse, may leave the nearest
@@ -98,7 +99,9 @@ def _chunks(queries: Tensor, size: int) -> list[slice]:
     """Slices of the queries that a memory of this size meets one after the other; what is recorded meets it at once."""
     if recording():
         return [slice(None)]
-    step = max(AT_ONCE, CELLS_AT_ONCE // max(1, size)) if queries.device.type == "cuda" else AT_ONCE
+    step = AT_ONCE
+    if queries.device.type == "cuda":
+        step = max(FEWEST_AT_ONCE, min(-(-len(queries) // CHUNKS), CELLS_AT_ONCE // max(1, size)))
     return [slice(start, start + step) for start in range(0, len(queries), step)]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 HIDDEN = 500  # random directions of the expectation
+ALIGNED = 8  # products in half the precision are fast where widths are multiples of this
 DAMPING = 0.01  # of its least squares, as a share of the mean variance
 OWN = 0.5  # half of the measure is the place's own expectation, half what is usual everywhere
 
@@ -55,7 +56,7 @@ class Whitening(nn.Module):
 
 @dataclass(frozen=True)
 class Light:
-    """A `Surprise` in half the precision: mean [F]; columns [inputs,501], shifts [501], rest [500] of the logarithm."""
+    """A `Surprise` in half the precision: mean [F]; columns [504,inputs], shifts [504], rest [500] of the logarithm."""
 
     mean: Tensor
     columns: Tensor
@@ -116,11 +117,13 @@ class Surprise(nn.Module):
         """Keep what products need in `dtype`, ready to use; to score only."""
         scaled = self.directions / self.deviation[:, None]
         own, rest = self.weights[1 : 1 + len(self.deviation)], self.weights[1 + len(self.deviation) :]
-        columns = torch.cat((scaled, (own / self.deviation)[:, None]), dim=1)  # the last: the features' own part
-        shifts = torch.cat((self.offsets, self.weights[:1]))
-        self.light = Light(*(one.to(dtype) for one in (self.whitening.mean[0], columns, shifts, rest)))
+        columns = torch.cat((scaled, (own / self.deviation)[:, None]), dim=1)  # after the directions the features' own
+        columns = functional.pad(columns, (0, -columns.shape[1] % ALIGNED))
+        shifts = functional.pad(torch.cat((self.offsets, self.weights[:1])), (0, columns.shape[1] - HIDDEN - 1))
+        kept = (self.whitening.mean[0], columns.T.contiguous(), shifts, rest)
+        self.light = Light(*(one.to(dtype) for one in kept))
         self.whitening.matrix = self.whitening.matrix.to(dtype)
-        self.directions = self.directions[:0]
+        self.directions = self.directions.new_empty(0)
 
     def _distances(self, residuals: Tensor) -> Tensor:
         mean = self.whitening.mean[0] if self.light is None else self.light.mean
@@ -134,9 +137,9 @@ class Surprise(nn.Module):
             # no product of matrices: half the precision would be too little for a logarithm
             logarithm = self.weights[0] + (basis * self.weights[1:]).sum(dim=-1)
         else:
-            found = functional.linear(features, self.light.columns.T, self.light.shifts)
-            rest = (functional.relu(found[..., :-1]) * self.light.rest).sum(dim=-1, dtype=torch.float32)
-            logarithm = found[..., -1].float() + rest
+            found = functional.linear(features, self.light.columns, self.light.shifts)
+            rest = (functional.relu(found[..., :HIDDEN]) * self.light.rest).sum(dim=-1, dtype=torch.float32)
+            logarithm = found[..., HIDDEN].float() + rest
         expected: Tensor = logarithm.clamp(self.bounds[0], self.bounds[1]).exp()
         return expected
 
@@ -148,4 +151,8 @@ class Surprise(nn.Module):
 def soft_maximum(surprises: Tensor) -> Tensor:
     """Power mean with exponent 4 over the first axis, [V,...] → [...]: near the highest, and 1 where all are 1."""
     # squares and roots are rounded correctly wherever a value lies; a fourth root by `pow` is not
-    return surprises.square().square().mean(dim=0).sqrt().sqrt()
+    powers = surprises.square().square()
+    total = powers[0]
+    for one in powers[1:]:  # one by one: how a sum over the first axis is taken depends on the length of the others
+        total = total + one
+    return (total / len(powers)).sqrt().sqrt()

@@ -45,12 +45,12 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
 def _blur_matrix(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     """[size,size]: row i holds the weights of all pixels in blurred pixel i."""
     radius = math.ceil(3 * sigma)
-    offsets = torch.arange(-radius, radius + 1)
+    offsets = torch.arange(-radius, radius + 1, device=device)
     kernel = torch.exp(-(offsets.double() ** 2) / (2 * sigma**2))
-    sources = (torch.arange(size)[:, None] + offsets) % max(1, 2 * (size - 1))
+    sources = (torch.arange(size, device=device)[:, None] + offsets) % max(1, 2 * (size - 1))
     mirrored = torch.minimum(sources, 2 * (size - 1) - sources) if size > 1 else torch.zeros_like(sources)
-    matrix = torch.zeros(size, size, dtype=torch.double)
-    return matrix.scatter_add_(1, mirrored, (kernel / kernel.sum()).expand(size, -1)).to(device, dtype)
+    matrix = torch.zeros(size, size, dtype=torch.double, device=device)
+    return matrix.scatter_add_(1, mirrored, (kernel / kernel.sum()).expand(size, -1)).to(dtype)
 
 
 def image_score(maps: Tensor, share: float, counted: Tensor) -> Tensor:

@@ -70,6 +70,12 @@ def to_arrays(samples: Sequence[Sample], framing: Framing, scale: HeightScale, g
     return Arrays(rgb.astype(np.float32) / np.float32(255), geometry_image(scaled, geometry), valid)
 
 
+def joined(parts: Sequence[Arrays]) -> Arrays:
+    """Batches one after the other as one batch."""
+    rgb, geometry = (np.concatenate([getattr(one, name) for one in parts]) for name in ("rgb", "geometry"))
+    return Arrays(rgb, geometry, np.concatenate([one.valid for one in parts]), parts[0].known)
+
+
 def tensors(arrays: Arrays) -> Batch:
     """A batch of the same memory."""
     import torch  # scans are read where it is not installed

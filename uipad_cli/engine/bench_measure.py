@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
 
 import torch
 
@@ -16,16 +15,12 @@ from uipad_cli.engine.bench_stages import REST, model_seams, shares
 from uipad_cli.engine.bench_subject import Workload
 from uipad_cli.engine.runtime import precision_name
 from uipad_cli.methods.base import Method
-from uipad_cli.methods.scorer import Run
+from uipad_cli.methods.scorer import scores_of
 from uipad_cli.metrics.timing import Timing
 from uipad_cli.records import Batch
 
 SWEEP_SHARE = 1 / 3  # of the seconds of a measurement, for each batch size
 SWEEP_LEAST = 3  # repetitions
-
-
-class _Running(Protocol):
-    run: Run
 
 
 @dataclass(frozen=True)
@@ -85,8 +80,13 @@ def measure(method: Method, workload: Workload, clock: Clock, name: str) -> Meas
     one = workload.batch(1)
     work = judging(method, one)
     single = Point(1, clock.timed(work), _copied(method, one, clock))
-    stages = shares(work, model_seams(method), clock, REST)
-    used = memory(method.graph(), lambda: method.score(one), clock.device)
+    graph = method.graph()
+
+    def as_written() -> object:  # a recorded graph can neither be looked into nor does it ask for memory
+        return scores_of(graph, graph, one, clock.device)
+
+    stages = shares(as_written, model_seams(method), clock, REST)
+    used = memory(graph, as_written, clock.device)
     return Measured(name, precision_name(method.compute), False, None, stages, [single], used)
 
 
@@ -125,7 +125,7 @@ def judging(method: Method, batch: Batch) -> Callable[[], object]:
     device = method.compute.device
     if device.type == "cpu":
         return lambda: method.score(batch)
-    scorer, run = method.graph(), cast(_Running, method).run
+    scorer, run = method.graph(), method.run
     rgb, geometry, valid = (one.to(device) for one in (batch.rgb, batch.geometry, batch.valid))
 
     @torch.no_grad()

@@ -57,6 +57,7 @@ class Request:
     seconds: float = 3.0
     parts: int = 223
     random_weights: bool = False
+    weights: Path | None = None
     growth: bool = False
     out: Path | None = None
 
@@ -133,8 +134,9 @@ def opened(request: Request, folder: Path) -> tuple[Subject, Workload, Checkpoin
     for key in ("method", "backbone", *(name for name in request.configuration.origins if "." in name)):
         if key in request.configuration.origins:
             raise UsageError(f"{request.configuration.origins[key]}: the run has its own {key}", "leave it out")
-    if request.random_weights:
-        raise UsageError("--random-weights: the run has its own weights", "leave it out")
+    for option, given in (("--random-weights", request.random_weights), ("--weights", request.weights is not None)):
+        if given:
+            raise UsageError(f"{option}: the run has its own weights", "leave it out")
     runs = find_runs(request.run)
     if len(runs) > 1:
         names = ", ".join(one.name for one in runs[:5])
@@ -161,11 +163,11 @@ def rendered(folder: Path, framing_of: RunConfig, kinds: Sequence[tuple[str, str
 def _described(request: Request) -> Subject:
     """A method as it would be after training."""
     config = complete(request.configuration)
-    if request.random_weights:
+    if request.random_weights and request.weights is None:
         encoder, source = build_encoder(config.backbone, config.framing.crop), RANDOM
     else:
         try:
-            loaded = load_encoder(config.backbone, None, config.framing.crop)
+            loaded = load_encoder(config.backbone, request.weights, config.framing.crop)
         except WeightsError as error:
             cure = f"give --random-weights: no time depends on them; or {error.cure}"
             raise WeightsError(error.message, cure) from error

@@ -63,13 +63,14 @@ class CategoryResult:
     charts: Charts | None = None
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - what `uipad eval` can be asked
     run: Path,
     data: Path,
     *,
     out: Path | None = None,
     device: str = "auto",
     precision: str = "auto",
+    compiled: bool = False,
     missing: Missing | None = None,
     charts: bool = False,
     report: Report = silent,
@@ -79,7 +80,7 @@ def evaluate(
     missing: judge as if that file of every pair were not there; charts: also keep what a page draws.
     Raises WeightsError, DataError, ResourceError; UsageError where a run cannot do without.
     """
-    compute = choose_compute(device, precision, "score")
+    compute = choose_compute(device, precision, "score", compiled=compiled)
     out = folder_of(run, out, missing)
     results: list[CategoryResult] = []
     runs = {

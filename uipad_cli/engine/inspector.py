@@ -53,6 +53,7 @@ class Settings:
     missing: Missing | None = None
     ply: bool = False
     engine: Literal["torch"] | Kind = "torch"
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,8 @@ def _load(settings: Settings) -> tuple[Checkpoint, Judge, str]:
     """The record of a run, what judges by it, and the precision in which it computes."""
     folder = settings.model
     if settings.engine != "torch":
+        if settings.compiled:
+            raise UsageError("--compile: an exported model is compiled already", "leave --compile out")
         if settings.missing is not None:
             told = f"--missing {settings.missing}: an exported model judges whole pairs alone"
             raise UsageError(told, "leave --engine out, and give the run")
@@ -211,5 +214,6 @@ def _load(settings: Settings) -> tuple[Checkpoint, Judge, str]:
     if len(runs) > 1:
         names = ", ".join(one.name for one in runs[:5])
         raise UsageError(f"{folder} holds several runs", f"name one of them: {names}")
-    record, method = load_run(runs[0], choose_compute(settings.device, settings.precision, "score"))
+    compute = choose_compute(settings.device, settings.precision, "score", compiled=settings.compiled)
+    record, method = load_run(runs[0], compute)
     return record, method, precision_name(method.compute)

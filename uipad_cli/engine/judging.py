@@ -19,7 +19,7 @@ import numpy.typing as npt
 from uipad_cli.data import SPLITS, choose_category, files, open_dataset, prepared
 from uipad_cli.data.framing import Framing, resize, unframe
 from uipad_cli.data.geometry import HeightScale, Preparation
-from uipad_cli.data.pairs import Pairs
+from uipad_cli.data.pairs import Pairs, joined, tensors
 from uipad_cli.data.samples import colour_path, pitch_at
 from uipad_cli.engine.overlap import ahead, in_threads
 from uipad_cli.engine.record import Checkpoint, find_runs, read_record
@@ -116,12 +116,17 @@ def _told(by: Judge, pairs: Pairs, task: str) -> Generator[Judged | Refused | Pr
     """What there is to say of all pairs, in order; of a batch first what cannot be read."""
     starts = range(0, len(pairs.items), pairs.batch_size)
     batches = [pairs.items[start : start + pairs.batch_size] for start in starts]
-    done = 0
+    done, compiling = 0, getattr(getattr(by, "compute", None), "compiled", False)
     with closing(in_threads(partial(_read, pairs), batches, threads=READERS, most=READ_AHEAD)) as reading:
         for batch in reading:
             yield from (one for one in batch if isinstance(one, Refused))
+            began = time.perf_counter()
             yield from _judged(by, pairs, [one for one in batch if isinstance(one, _Read)])
             done += len(batch)
+            if compiling:
+                told = f"note: the first batch took {time.perf_counter() - began:.0f} s, most of them to compile"
+                yield Progress("note", 0, 0, note=told)
+                compiling = False
             yield Progress(task, done, len(pairs.items))
 
 
@@ -130,7 +135,7 @@ def _judged(by: Judge, pairs: Pairs, read: Sequence[_Read]) -> Iterator[Judged]:
     if not read:
         return
     began = time.perf_counter()
-    scores = _scored(by, pairs, [one.sample for one in read])
+    scores = _scored(by, joined([one.framed for one in read]))
     seconds = (time.perf_counter() - began) / len(read)
     squares, size = pairs.framing.squares, pairs.framing.crop
     maps = scores.map.reshape(len(read), squares, size, size)
@@ -145,20 +150,21 @@ def _judged(by: Judge, pairs: Pairs, read: Sequence[_Read]) -> Iterator[Judged]:
         yield Judged(one.item, one.sample, map_, score, one.seconds + seconds, one.seconds, voices)
 
 
-def _scored(by: Judge, pairs: Pairs, samples: Sequence[Sample]) -> ScoredArrays:
+def _scored(by: Judge, batch: Arrays) -> ScoredArrays:
     if isinstance(by, ArrayJudge):
-        return by.score_arrays(pairs.arrays(samples))
-    scores = by.score(pairs.batch(samples))
+        return by.score_arrays(batch)
+    scores = by.score(tensors(batch))
     voices = {name: said.numpy() for name, said in scores.voices.items()}
     return ScoredArrays(scores.map.numpy(), scores.image.numpy(), voices)
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A pair that was read, and the seconds that this took."""
+    """A pair that was read and framed, a batch of its own, and the seconds that this took."""
 
     item: Item
     sample: Sample
+    framed: Arrays
     seconds: float
 
 
@@ -169,7 +175,7 @@ def _read(pairs: Pairs, item: Item) -> _Read | Refused:
         _check_unit(item, sample, pairs.scale)
     except DataError as error:
         return Refused(item, error)
-    return _Read(item, sample, time.perf_counter() - began)
+    return _Read(item, sample, pairs.arrays([sample]), time.perf_counter() - began)
 
 
 def _check_unit(item: Item, sample: Sample, scale: HeightScale) -> None:

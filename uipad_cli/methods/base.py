@@ -15,7 +15,7 @@ from uipad_cli.core.backbone import Encoder
 from uipad_cli.core.compute import Compute
 from uipad_cli.core.memory import moved
 from uipad_cli.errors import UipadError, UsageError
-from uipad_cli.methods.scorer import Scorer
+from uipad_cli.methods.scorer import Run, Scorer
 from uipad_cli.records import LEARN_ALONE, Batch, Batches, Modality, Report, Scores
 
 Halves = npt.NDArray[np.float16]
@@ -41,13 +41,15 @@ class Method(Protocol):
     """One way to find defects. The engine knows nothing else about it.
 
     The constructor takes the frozen encoder, the options, where to compute, and the seed of everything random.
-    trains: False where `fit` only remembers features, which must then be computed as precisely as those it judges.
+    run: what runs `graph` (methods/scorer.py); trains: False where `fit` only remembers features, which must then be
+    computed as precisely as those it judges.
     """
 
     Options: ClassVar[type[BaseModel]]
     trains: ClassVar[bool]
     encoder: Encoder
     compute: Compute
+    run: Run
 
     def __init__(self, encoder: Encoder, options: BaseModel, compute: Compute, seed: int) -> None: ...
 

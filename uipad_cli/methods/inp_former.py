@@ -212,6 +212,7 @@ class INPFormerMethod:
             self.scorer.light = True
             self.encoder.lighten(self.compute.dtype)
             self.networks.to(self.compute.dtype)
+            self.run = runner(self.scorer, self.compute)
 
     def pretend(self, parts: int) -> None:
         """Nothing grows with the number of parts."""
@@ -225,6 +226,7 @@ class INPFormerMethod:
         check_state(self.state(), state)
         self.networks.load_state_dict(dict(state))
         self.networks.eval()
+        self.run = runner(self.scorer, self.compute)
 
     def _groups(self, batch: Batch) -> Tensor:
         return self.scorer.groups(batch.rgb.to(self.compute.device), batch.geometry.to(self.compute.device))

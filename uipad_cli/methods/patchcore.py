@@ -175,6 +175,7 @@ class PatchCoreMethod:
         """Keep the encoder's weights in the precision they are used in, and look patches up in half of it."""
         if self.compute.dtype == torch.float32:
             return
+        self.run = runner(self.scorer, self.compute)
         self.scorer.light = True
         self.encoder.lighten(self.compute.dtype)
         for bank in self.banks:
@@ -215,6 +216,7 @@ class PatchCoreMethod:
                     f"missing or of another shape, found: {told}"
                 )
             bank.patches, bank.spread = (value.float().to(self.compute.device) for value in (patches, spread))
+        self.run = runner(self.scorer, self.compute)
 
     def _groups(self, batch: Batch) -> Tensor:
         return self.scorer.groups(batch.rgb.to(self.compute.device), batch.geometry.to(self.compute.device))

@@ -50,11 +50,9 @@ class Scorer(nn.Module):
 
 
 def runner(scorer: Scorer, compute: Compute) -> Run:
-    """What runs the scorer: itself, or compiled, on CUDA as a recorded graph."""
-    if not compute.compiled:
-        return scorer
-    compiled: Run = torch.compile(scorer, dynamic=False)
-    return Recorded(compiled) if compute.device.type == "cuda" else compiled
+    """What runs the scorer, as it is now: itself, compiled if wished, on CUDA as a recorded graph."""
+    run: Run = torch.compile(scorer, dynamic=False) if compute.compiled else scorer
+    return Recorded(run) if compute.device.type == "cuda" else run
 
 
 @torch.no_grad()

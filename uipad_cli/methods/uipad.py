@@ -78,6 +78,7 @@ class UIPADMethod:
         )  # fmt: skip
         self.learned.eval()
         self._calibrate(features)
+        self.run = runner(self.scorer, self.compute)
         check_sight(self.score, next(iter(batches)))
 
     @torch.no_grad()
@@ -113,6 +114,7 @@ class UIPADMethod:
     def lighten(self) -> None:
         """Keep all weights, the encoder's too, in the precision they are used in; to score only."""
         self.scorer.lighten()
+        self.run = runner(self.scorer, self.compute)
 
     def pretend(self, parts: int) -> None:
         """Hold so much as `fit` would keep of so many good parts, of random content: to measure time by."""
@@ -137,6 +139,7 @@ class UIPADMethod:
         check_state(wanted, state)
         self.learned.load_state_dict(state)
         self.learned.eval()
+        self.run = runner(self.scorer, self.compute)
 
     def _seen(self, batch: Batch) -> Reconstruction:
         """What the network makes of a batch, as in judging."""

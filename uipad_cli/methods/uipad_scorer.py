@@ -108,6 +108,8 @@ class UIPADScorer(Scorer):
 
     def distances(self, encoded: Tensor, known: Modality | None) -> tuple[Tensor, list[Tensor]]:
         """Of every place [B,C,N], and what each of `voices` says of it [B,N], where both images are known."""
+        known_by = [name for name in self.memories if known in (None, name)]
+        met = [(VOICES[name], each(self.memories[name], side_by_side(encoded.float(), name))) for name in known_by]
         groups = self._groups(encoded)
         if self.options.score in PLAIN:
             return self._plain(groups, known), []
@@ -120,11 +122,7 @@ class UIPADScorer(Scorer):
             found = [
                 (VOICES[view.known], self._surprise(rebuilt[view.known], features[view.known], view)) for view in views
             ]
-        found += [
-            (VOICES[name], each(memory, side_by_side(encoded.float(), name)))
-            for name, memory in self.memories.items()
-            if known in (None, name)
-        ]
+        found += met
         said = [
             soft_maximum(torch.stack([value for one, value in found if one == voice]))
             for voice in (self.voices if known is None else ())
