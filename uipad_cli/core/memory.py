@@ -119,17 +119,17 @@ class Shorthand:
     halves: Tensor
 
     @staticmethod
-    def of(bank: Tensor) -> Shorthand:
-        """Of a bank [M,F]."""
+    def of(bank: Tensor, device: torch.device) -> Shorthand:
+        """Of a bank [M,F], wherever it lies, for use on a device."""
         centre = bank.mean(dim=0)
         moved = bank - centre
         halves = moved.square().sum(dim=1) / 2
-        if bank.device.type != "cuda":
+        if device.type != "cuda":
             return Shorthand(centre, moved.bfloat16().T, halves)
         coarse = halves.half()
         rows = torch.zeros(bank.shape[1] + PAD, len(bank), dtype=torch.float16, device=bank.device)
         rows[:-PAD], rows[-PAD], rows[1 - PAD] = moved.T, -coarse, coarse.float() - halves
-        return Shorthand(centre, rows, halves)
+        return Shorthand(centre.to(device), rows.to(device), halves.to(device))
 
     def nearest(self, queries: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """As the function `nearest`; bank [M,F] is looked at on a CPU alone, for distances of the short list."""
@@ -219,11 +219,11 @@ class PatchMemory(nn.Module):
         self.register_buffer("usual", torch.ones(()))
         self.shorthand: Shorthand | None = None
 
-    def lighten(self) -> None:
-        """Look patches up in half the precision from now on; on CUDA forget the rest."""
-        self.shorthand = Shorthand.of(self.bank)
-        if self.bank.device.type == "cuda":
-            self.bank = self.bank[:0].clone()
+    def lighten(self, device: torch.device) -> None:
+        """Look patches up there in half the precision from now on; on CUDA forget the rest."""
+        self.shorthand = Shorthand.of(self.bank, device)
+        if device.type == "cuda":
+            self.bank = self.bank.new_empty(0, self.bank.shape[1])
 
     def make_room(self, bank: Tensor | None) -> None:
         """Be as large as the bank that is to be loaded, where it is one of this width."""

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from uipad_cli.core.compute import Compute
+
 HIDDEN = 500  # random directions of the expectation
 ALIGNED = 8  # products in half the precision are fast where widths are multiples of this
 DAMPING = 0.01  # of its least squares, as a share of the mean variance
@@ -113,16 +115,16 @@ class Surprise(nn.Module):
         """[...,F] and features [...,inputs] → [...]; about 1 on good parts."""
         return self._distances(residuals) / (OWN * self._expected(features) + (1 - OWN) * self.usual)
 
-    def lighten(self, dtype: torch.dtype) -> None:
-        """Keep what products need in `dtype`, ready to use; to score only."""
+    def lighten(self, compute: Compute) -> None:
+        """Keep what products need there and in this precision, ready to use; to score only."""
         scaled = self.directions / self.deviation[:, None]
         own, rest = self.weights[1 : 1 + len(self.deviation)], self.weights[1 + len(self.deviation) :]
         columns = torch.cat((scaled, (own / self.deviation)[:, None]), dim=1)  # after the directions the features' own
         columns = functional.pad(columns, (0, -columns.shape[1] % ALIGNED))
         shifts = functional.pad(torch.cat((self.offsets, self.weights[:1])), (0, columns.shape[1] - HIDDEN - 1))
         kept = (self.whitening.mean[0], columns.T.contiguous(), shifts, rest)
-        self.light = Light(*(one.to(dtype) for one in kept))
-        self.whitening.matrix = self.whitening.matrix.to(dtype)
+        self.light = Light(*(one.to(compute.dtype).to(compute.device) for one in kept))
+        self.whitening.matrix = self.whitening.matrix.to(compute.dtype)
         self.directions = self.directions.new_empty(0)
 
     def _distances(self, residuals: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from uipad_cli.config import Configuration
@@ -79,12 +80,12 @@ class Subject:
 
     def method(self, compute: Compute) -> Method:
         """Ready to score, and for nothing else."""
-        made = build_method(self.config, copy.deepcopy(self.encoder), compute)
+        made = build_method(self.config, copy.deepcopy(self.encoder), Compute(torch.device("cpu")))
         if self.state is None:
             made.pretend(self.parts)
         else:
             made.restore(self.state)
-        made.lighten()
+        made.lighten(compute)
         made.graph().requires_grad_(False)
         return made
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import cast
 
 import safetensors.torch
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
@@ -105,9 +106,9 @@ def load_run(folder: Path, compute: Compute) -> tuple[Checkpoint, Method]:
         state = load_tensors(folder / BACKBONE_FILE)
         check_state(encoder.vit.state_dict(), state)
         encoder.vit.load_state_dict(state)
-        method = build_method(record.config, encoder, compute)
+        method = build_method(record.config, encoder, Compute(torch.device("cpu")))
         method.restore(load_tensors(folder / METHOD_FILE))
-        method.lighten()
+        method.lighten(compute)
     except ValidationError as error:
         raise WeightsError(f"{folder / RECORD}: options.{first_fault(error)}", TRAIN_AGAIN) from error
     except (ValueError, UsageError) as error:

@@ -74,8 +74,11 @@ class Method(Protocol):
     def graph(self) -> Scorer:
         """All of scoring but the image score, as one network of images alone: what is exported."""
 
-    def lighten(self) -> None:
-        """Keep all weights, the encoder's too, in the precision they are used in; the method can only score then."""
+    def lighten(self, compute: Compute) -> None:
+        """Only score from now on, there and so precisely; all weights, the encoder's too, are kept in that precision.
+
+        A method that was built on the CPU never takes more room on a device than it needs there.
+        """
 
     def pretend(self, parts: int) -> None:
         """Hold so much as `fit` would keep of so many good parts, of random content: to measure time by."""

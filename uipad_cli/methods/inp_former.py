@@ -206,13 +206,16 @@ class INPFormerMethod:
         """All of scoring but the image score, as one network."""
         return self.scorer.eval()
 
-    def lighten(self) -> None:
-        """Keep all weights, the encoder's too, in the precision they are used in; to score only."""
-        if self.compute.dtype != torch.float32:
+    def lighten(self, compute: Compute) -> None:
+        """Only score from now on, there and so precisely, all weights kept in that precision."""
+        self.compute = self.scorer.compute = compute
+        if compute.dtype != torch.float32:
             self.scorer.light = True
-            self.encoder.lighten(self.compute.dtype)
-            self.networks.to(self.compute.dtype)
-            self.run = runner(self.scorer, self.compute)
+            self.encoder.lighten(compute.dtype)
+            self.networks.to(compute.dtype)
+        self.encoder.to(compute.device)
+        self.networks.to(compute.device)
+        self.run = runner(self.scorer, compute)
 
     def pretend(self, parts: int) -> None:
         """Nothing grows with the number of parts."""

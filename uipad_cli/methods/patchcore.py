@@ -171,17 +171,20 @@ class PatchCoreMethod:
         """All of scoring but the image score, as one network."""
         return self.scorer.eval()
 
-    def lighten(self) -> None:
-        """Keep the encoder's weights in the precision they are used in, and look patches up in half of it."""
-        if self.compute.dtype == torch.float32:
-            return
-        self.run = runner(self.scorer, self.compute)
-        self.scorer.light = True
-        self.encoder.lighten(self.compute.dtype)
+    def lighten(self, compute: Compute) -> None:
+        """Only score from now on, there and so precisely, patches looked up in half of float32's precision."""
+        self.compute = self.scorer.compute = compute
+        if compute.dtype != torch.float32:
+            self.scorer.light = True
+            self.encoder.lighten(compute.dtype)
+            for bank in self.banks:
+                bank.shorthand = Shorthand.of(bank.patches, compute.device)
+                if compute.device.type == "cuda":
+                    bank.patches = bank.patches.new_empty(0, bank.patches.shape[1])
+        self.encoder.to(compute.device)
         for bank in self.banks:
-            bank.shorthand = Shorthand.of(bank.patches)
-            if bank.patches.device.type == "cuda":
-                bank.patches = bank.patches[:0].clone()
+            bank.patches, bank.spread = bank.patches.to(compute.device), bank.spread.to(compute.device)
+        self.run = runner(self.scorer, compute)
 
     def pretend(self, parts: int) -> None:
         """Hold so much as `fit` would keep of so many good parts, of random content: to measure time by."""

@@ -111,10 +111,11 @@ class UIPADMethod:
         """All of scoring but the image score, as one network."""
         return self.scorer.eval()
 
-    def lighten(self) -> None:
-        """Keep all weights, the encoder's too, in the precision they are used in; to score only."""
-        self.scorer.lighten()
-        self.run = runner(self.scorer, self.compute)
+    def lighten(self, compute: Compute) -> None:
+        """Only score from now on, there and so precisely, all weights kept in that precision."""
+        self.compute = compute
+        self.scorer.lighten(compute)
+        self.run = runner(self.scorer, compute)
 
     def pretend(self, parts: int) -> None:
         """Hold so much as `fit` would keep of so many good parts, of random content: to measure time by."""

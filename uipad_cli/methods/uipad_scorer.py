@@ -63,18 +63,14 @@ class UIPADScorer(Scorer):
 
     def forward(self, rgb: Tensor, geometry: Tensor, known: Modality | None = None) -> tuple[Tensor, ...]:
         """As every `Scorer`."""
-        with self.products():
-            encoded = self.encoded(rgb, geometry)
-        distances, said = self.distances(encoded, known)
+        distances, said = self.distances(self._encoded(rgb, geometry), known)
         size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
         maps = scoring.upsampled_map(distances, grid=self.grid, size=size, sigma=self.options.blur)
         return maps, *(self.by_place(one) for one in said)
 
     def seen(self, rgb: Tensor, geometry: Tensor, known: Modality | None) -> Reconstruction:
         """What the network makes of images [B,3,H,W]."""
-        with self.products():
-            encoded = self.encoded(rgb, geometry)
-        groups = self._groups(encoded)
+        groups = self._groups(self._encoded(rgb, geometry))
         with self.products():
             return self.rebuilt(groups, (known,))[known]
 
@@ -83,6 +79,10 @@ class UIPADScorer(Scorer):
         seen = self.encoder.group_means(torch.cat((rgb, geometry)), GROUPS)
         groups = self.by_image(seen, 2)  # [2B,G,N,D] -> [B,2,G,N,D]
         return groups if self.options.features == "plain" else functional.normalize(groups.float(), dim=-1)
+
+    def _encoded(self, rgb: Tensor, geometry: Tensor) -> Tensor:
+        with self.products():
+            return self.encoded(rgb, geometry)
 
     def standardised(self, groups: Tensor) -> Tensor:
         """Group means [B,2,G,N,D] as the network reads them; float32, for whitening makes small differences count."""
@@ -111,6 +111,7 @@ class UIPADScorer(Scorer):
         known_by = [name for name in self.memories if known in (None, name)]
         met = [(VOICES[name], each(self.memories[name], side_by_side(encoded.float(), name))) for name in known_by]
         groups = self._groups(encoded)
+        del encoded  # nobody else holds it, and memory on a device is dear
         if self.options.score in PLAIN:
             return self._plain(groups, known), []
         views = [view for view in self.views if known in (None, view.known)]
@@ -129,17 +130,19 @@ class UIPADScorer(Scorer):
         ]
         return soft_maximum(torch.stack([value for _, value in found]))[:, None], said
 
-    def lighten(self) -> None:
-        """Keep everything in the precision it is used in, the encoder too, to score only; float32 stays."""
-        if self.compute.dtype == torch.float32:
-            return
-        self.light = True
-        self.encoder.lighten(self.compute.dtype)
-        self.network.to(self.compute.dtype)
-        for judge in self.judges.values():
-            judge.lighten(self.compute.dtype)
-        for memory in self.memories.values():
-            memory.lighten()
+    def lighten(self, compute: Compute) -> None:
+        """Keep everything, the encoder too, there and in this precision; float32 is only moved."""
+        self.compute = compute
+        if compute.dtype != torch.float32:
+            self.light = True
+            self.encoder.lighten(compute.dtype)
+            self.network.to(compute.dtype)
+            for judge in self.judges.values():
+                judge.lighten(compute)
+            for memory in self.memories.values():
+                memory.lighten(compute.device)
+        self.encoder.to(compute.device)
+        self.learned.to(compute.device)
 
     def _groups(self, encoded: Tensor) -> Tensor:
         """Standardised groups as the network wants them."""
