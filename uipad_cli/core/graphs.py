@@ -62,7 +62,7 @@ def record(
             warm_up()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=None if shared is None else shared.pool()):
+    with torch.cuda.graph(graph, pool=None if shared is None else shared.pool(), stream=stream):
         made = work()
     return graph, made
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from uipad_cli.core import scoring
 from uipad_cli.core.compute import Compute
 from uipad_cli.core.graphs import Recorded
+from uipad_cli.errors import ResourceError
 from uipad_cli.records import Batch, Modality, Scores, Voice
 
 Run = Callable[..., tuple[Tensor, ...]]
@@ -59,7 +60,13 @@ def runner(scorer: Scorer, compute: Compute) -> Run:
 def scores_of(run: Run, scorer: Scorer, batch: Batch, device: torch.device) -> Scores:
     """Map [B,H,W], image score [B] and voices of a batch, all of it worked out on the device."""
     rgb, geometry = (image.to(device, non_blocking=True) for image in (batch.rgb, batch.geometry))
-    maps, *said = run(rgb, geometry, batch.known)
+    try:
+        maps, *said = run(rgb, geometry, batch.known)
+    except Exception as error:  # a compiler fails in many ways
+        if not scorer.compute.compiled or isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise ResourceError(f"the network cannot be compiled here: {reason}", "leave --compile out") from error
     counted = scoring.measured_places(batch.valid.to(device, non_blocking=True), scorer.grid, scorer.measured)
     image = scoring.image_score(maps, scorer.top, counted)
     voices = dict(zip(scorer.voices, (one.cpu() for one in said), strict=False))
