@@ -28,7 +28,7 @@ def test_drift_writes_a_page_and_its_exit_code_is_asked_for(capsys, world, tmp_p
 
 
 def test_bench_measures_a_run_and_writes_what_it_says(capsys, world, tmp_path):
-    arguments = ["bench", world.run, world.prepared, "--seconds", 0.01, "--batch", 1, "--precision", "fp32"]
+    arguments = ["bench", world.run, "--data", world.prepared, "--seconds", 0.01, "--batch", 1, "--precision", "fp32"]
     code, out, err = call(capsys, *arguments, "--out", tmp_path, "--json")
     told = json.loads(out)
     assert code == 0

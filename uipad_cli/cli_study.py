@@ -150,7 +150,7 @@ def export(
 
 def bench(
     run: Annotated[Path | None, typer.Argument(help="A finished run; default: a method as training leaves it.")] = None,
-    data: Annotated[Path | None, typer.Argument(help="Prepared or raw pairs; default: rendered ones.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Prepared or raw pairs; default: rendered ones.")] = None,
     method: Annotated[str | None, typer.Option(help="Method; default uipad.")] = None,
     backbone: Annotated[str | None, typer.Option(help="tiny, dinov2-base (default), any timm ViT, gabor.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Backbone weights: .safetensors, or a plain .pth.")] = None,
@@ -165,7 +165,7 @@ def bench(
     compile_: Annotated[bool, typer.Option("--compile", help="Also compiled, in the fastest precision.")] = False,
     growth: Annotated[bool, typer.Option("--growth", help="Also how time and memory grow; some minutes.")] = False,
     seconds: Annotated[float, typer.Option(help="Time of each measurement.")] = 3.0,
-    parts: Annotated[int, typer.Option(help="Without a run: good parts that a memory is as large as.")] = 223,
+    parts: Annotated[int, typer.Option(help="Good parts that a memory without a run is as large as.")] = 223,
     set_: opt.Settings = None,
     device: opt.Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder for bench.json.")] = None,

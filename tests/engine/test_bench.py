@@ -368,9 +368,9 @@ def test_a_compiler_that_is_missing_costs_a_note(monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("no C++ compiler\nhere")
 
-    monkeypatch.setattr("uipad_cli.engine.bench.measure_compiled", fail)
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
     found = bench(request(compiled=True, precisions=("fp32",), batches=(1,)))
-    assert found.notes == ["could not be compiled here: no C++ compiler"]
+    assert found.notes == ["could not be compiled here: the network cannot be compiled here: no C++ compiler"]
     assert "no C++ compiler" in shown.remarks(found)[-1]
 
 

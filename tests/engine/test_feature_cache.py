@@ -1,18 +1,20 @@
 import os
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from uipad_cli.engine import feature_cache
-from uipad_cli.engine.feature_cache import FeatureCache, cache_folder, open_cache
-from uipad_cli.errors import UsageError
+from uipad_cli.engine.feature_cache import FeatureCache, OnDisk, cache_folder, open_cache
+from uipad_cli.errors import ResourceError, UsageError
 from uipad_cli.records import silent
 
 KILO = 1000
 
 
 def features(seed, count=500):
-    return np.random.default_rng(seed).normal(size=count).astype(np.float16)  # 2 bytes each
+    return np.random.default_rng(seed).normal(size=(2, count // 2)).astype(np.float16)  # 2 bytes each
 
 
 def cache(folder, limit, report=silent):
@@ -24,11 +26,48 @@ def test_what_is_kept_is_found_again_mapped_and_bit_for_bit(tmp_path):
     first = cache(tmp_path, 1e9)
     assert first.find("a") is None
     kept = first.keep("a", made)
-    assert isinstance(kept, np.memmap)
-    assert not kept.flags.writeable
     found = cache(tmp_path, 1e9).find("a")
-    assert np.array_equal(found, made)
-    assert found.dtype == np.float16
+    assert isinstance(kept, OnDisk)
+    assert kept == found
+    for look in range(2):
+        assert np.array_equal(found[look], made[look])
+        assert found[look].dtype == np.float16
+
+
+def test_thousands_of_parts_keep_no_file_open(tmp_path):
+    shelf = cache(tmp_path, 1e9)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    kept = [shelf.keep(str(place), features(place).reshape(2, -1)) for place in range(40)]
+    assert np.array_equal(kept[7][1], features(7).reshape(2, -1)[1])
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_another_program_has_removed_is_told(tmp_path):
+    kept = cache(tmp_path, 1e9).keep("a", features(0).reshape(2, -1))
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:600])
+    with pytest.raises(ResourceError, match="cut short"):
+        kept[1]
+    (tmp_path / "a.npy").unlink()
+    with pytest.raises(ResourceError, match=r"a\.npy"):
+        kept[0]
+
+
+def test_a_cache_that_can_only_be_read_is_used(tmp_path, monkeypatch):
+    cache(tmp_path, 1e9).keep("a", features(0).reshape(2, -1))
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert cache(tmp_path, 1e9).find("a") is not None
+
+
+def test_what_a_killed_program_left_is_removed_in_time(tmp_path):
+    for name, age in ((".uipad-old.tmp", 2 * feature_cache.STALE), (".uipad-new.tmp", 0)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    cache(tmp_path, 1e9)
+    assert [path.name for path in tmp_path.iterdir()] == [".uipad-new.tmp"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"no array at all"])
@@ -52,8 +91,8 @@ def test_a_run_that_needs_more_than_there_is_keeps_the_rest_in_memory_and_is_tol
     heard = []
     small = cache(tmp_path, 2.5 * KILO, lambda step: heard.append(step.note))
     kept = [small.keep(str(place), features(place)) for place in range(4)]
-    assert [isinstance(one, np.memmap) for one in kept] == [True, True, False, False]
-    assert all(np.array_equal(one, features(place)) for place, one in enumerate(kept))
+    assert [isinstance(one, OnDisk) for one in kept] == [True, True, False, False]
+    assert all(np.array_equal(one[1], features(place)[1]) for place, one in enumerate(kept))
     assert len(heard) == 1
     assert "UIPAD_CACHE_GB" in heard[0]
     assert "memory" in heard[0]
@@ -63,7 +102,7 @@ def test_a_disk_that_is_nearly_full_is_left_alone(tmp_path, monkeypatch):
     heard = []
     monkeypatch.setattr(feature_cache, "SPARED", 1e18)
     kept = cache(tmp_path, 1e9, lambda step: heard.append(step.note)).keep("a", features(0))
-    assert not isinstance(kept, np.memmap)
+    assert isinstance(kept, np.ndarray)
     assert "free" in heard[0]
     assert list(tmp_path.iterdir()) == []
 

@@ -9,11 +9,14 @@ import pytest
 import safetensors.torch
 
 from uipad_cli import config
+from uipad_cli.engine.checkpoint import load_run
+from uipad_cli.engine.judging import judge, split_pairs
 from uipad_cli.engine.record import read_record
+from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.engine.train import RUN_FILE, train
 from uipad_cli.errors import DataError, UipadError, UsageError
 from uipad_cli.methods.base import CollapseError
-from uipad_cli.records import Progress
+from uipad_cli.records import Progress, silent
 
 
 def run(world, out, settings, **options):
@@ -194,3 +197,12 @@ def test_unknown_settings_are_named_before_any_work(world, tmp_path, quick, sett
     with pytest.raises(UsageError):
         run(world, tmp_path / "run", [*quick, setting])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_threshold_in_bf16_comes_from_the_very_scores_that_infer_will_give(world, tmp_path, quick):
+    made = run(world, tmp_path / "half", [*[line for line in quick if "precision" not in line], "precision=bf16"])
+    _, method = load_run(made.folder, choose_compute("cpu", "bf16", "score"))
+    kept = split_pairs(made.record, world.prepared, "validation")
+    scores = sorted(one.score for one in judge(method, kept, silent))
+    assert made.record.calibration.precision == "bf16"
+    assert list(made.record.calibration.scores) == scores

@@ -13,6 +13,7 @@ import timm
 import torch
 from timm.layers import PatchEmbed  # type: ignore[attr-defined]
 from timm.models.vision_transformer import (  # type: ignore[attr-defined]
+    Block,
     LayerScale,
     VisionTransformer,
     checkpoint_filter_fn,
@@ -122,14 +123,18 @@ class Encoder(nn.Module):
             return  # computes in float32 whatever is asked for
         blocks: Any = self.vit.blocks if type(self.vit) is VisionTransformer else ()
         for block in blocks:
-            for product, place in ((block.attn.proj, "ls1"), (block.mlp.fc2, "ls2")):
-                if isinstance(scale := getattr(block, place), LayerScale):
+            if type(block) is not Block:
+                continue
+            parts: Any = block
+            for product, place in ((parts.attn.proj, "ls1"), (parts.mlp.fc2, "ls2")):
+                if isinstance(scale := getattr(parts, place), LayerScale):
                     product.weight.mul_(scale.gamma[:, None])
-                    product.bias.mul_(scale.gamma)
-                    setattr(block, place, nn.Identity())
-        if type(self.vit.patch_embed) is PatchEmbed:
-            embed: Any = self.vit.patch_embed
-            embed.proj = PatchProduct(embed.proj)
+                    if product.bias is not None:
+                        product.bias.mul_(scale.gamma)
+                    setattr(parts, place, nn.Identity())
+        embed: Any = self.vit.patch_embed
+        if isinstance(embed, PatchEmbed) and isinstance(embed.proj, nn.Conv2d):
+            embed.proj = PatchProduct(embed.proj)  # type: ignore[assignment]
         self.vit.to(dtype)
         self._dtype = dtype
 

@@ -14,7 +14,7 @@ from torch import Tensor
 class Compute:
     """A device and the precision of matrix products on it; weights and losses stay float32.
 
-    compiled: score with a compiled network, on CUDA as one recorded graph.
+    compiled: score with a compiled network.
     """
 
     device: torch.device

@@ -33,9 +33,7 @@ class Recorded:
                 return self.network(rgb, geometry, known)
             self.records[key] = self._recorded((rgb.clone(), geometry.clone()), known)
         graph, inputs, outputs = self.records[key]
-        for kept, given in zip(inputs, (rgb, geometry), strict=True):
-            kept.copy_(given)
-        graph.replay()
+        replay(graph, inputs, (rgb, geometry))
         return outputs
 
     def _recorded(
@@ -44,27 +42,36 @@ class Recorded:
         def work() -> tuple[Tensor, ...]:
             return self.network(*inputs, known)
 
-        graph, outputs = record(work, work, next(iter(self.records.values()), (None,))[0])
+        graph, outputs = record(work, work, next(iter(self.records.values()), (None,))[0], inputs[0].device)
         return graph, inputs, outputs
 
 
 def record(
-    warm_up: Callable[[], object], work: Callable[[], Made], shared: torch.cuda.CUDAGraph | None
+    warm_up: Callable[[], object], work: Callable[[], Made], shared: torch.cuda.CUDAGraph | None, device: torch.device
 ) -> tuple[torch.cuda.CUDAGraph, Made]:
     """Run `warm_up` a few times, then record `work` → the graph and what it fills at every replay.
 
     shared: a graph whose memory it may use, for they are never replayed at once.
     """
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            warm_up()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=None if shared is None else shared.pool(), stream=stream):
-        made = work()
+    with torch.cuda.device(device):
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                warm_up()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=None if shared is None else shared.pool(), stream=stream):
+            made = work()
     return graph, made
+
+
+def replay(graph: torch.cuda.CUDAGraph, kept: tuple[Tensor, ...], given: tuple[Tensor, ...]) -> None:
+    """Fill the inputs that a graph was recorded with, and run it."""
+    with torch.cuda.device(kept[0].device):
+        for mine, one in zip(kept, given, strict=True):
+            mine.copy_(one)
+        graph.replay()
 
 
 Drawn = tuple[tuple[Tensor, ...], object]
@@ -75,6 +82,7 @@ class RecordedStep:
     """Loss and gradients of a training step, recorded once for each variant of it; a `LossOfStep` for CUDA.
 
     draw(indices, generator) → inputs of always the same shapes, and a variant; loss(inputs, variant) → loss, values.
+    Every variant uses the same parameters.
     """
 
     def __init__(
@@ -93,9 +101,7 @@ class RecordedStep:
         if key not in self.records:
             self.records[key] = self._recorded(inputs, variant)
         graph, kept, (loss, values) = self.records[key]
-        for mine, given in zip(kept, inputs, strict=True):
-            mine.copy_(given)
-        graph.replay()
+        replay(graph, kept, inputs)
         return loss.detach(), values
 
     def _recorded(
@@ -112,5 +118,5 @@ class RecordedStep:
             torch._foreach_zero_([one.grad for one in self.network.parameters() if one.grad is not None])
             return learn()
 
-        graph, found = record(learn, work, next(iter(self.records.values()), (None,))[0])
+        graph, found = record(learn, work, next(iter(self.records.values()), (None,))[0], inputs[0].device)
         return graph, kept, found

@@ -146,7 +146,7 @@ class Shorthand:
             lengths = moved.square().sum(dim=1, keepdim=True)
             return (lengths - 2 * highest).clamp(min=0).sqrt(), places
         products = (moved.bfloat16() @ self.patches).float()
-        listed = (products - self.halves).topk(min(SHORTLIST, len(bank)), dim=1).indices
+        listed = (products - self.halves).topk(min(max(SHORTLIST, 2 * count), len(bank)), dim=1).indices
         exact = (queries[:, None] - bank[listed]).square().sum(dim=2)
         squared, order = exact.topk(count, dim=1, largest=False)
         return squared.sqrt(), listed.gather(1, order)

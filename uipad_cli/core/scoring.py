@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
     return (across.transpose(1, 2) @ rows.T).transpose(1, 2)
 
 
-@lru_cache(maxsize=16)
+@cache  # recorded graphs point into it
 def _blur_matrix(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     """[size,size]: row i holds the weights of all pixels in blurred pixel i."""
     radius = math.ceil(3 * sigma)

@@ -26,7 +26,7 @@ from uipad_cli.engine.bench_stages import operations
 from uipad_cli.engine.bench_subject import Request, Subject, Workload, opened
 from uipad_cli.engine.record import Checkpoint
 from uipad_cli.engine.runtime import choose_compute, has_bf16, precision_name
-from uipad_cli.errors import UsageError
+from uipad_cli.errors import ResourceError, UsageError
 from uipad_cli.methods.base import Method
 from uipad_cli.records import Progress, Report, silent
 
@@ -104,6 +104,8 @@ def bench(request: Request, *, report: Report = silent) -> Bench:
     ways = _ways(request)
     device = ways[0].device
     sizes = _sizes(request, device)
+    if request.out is not None:  # an unwritable folder is told before minutes of work
+        files.write_json(request.out / NAME, {})
     found = machine(device)  # before anything here puts load on it
     with tempfile.TemporaryDirectory(prefix="uipad-bench-") as folder:
         subject, workload, record = opened(request, Path(folder) / "pairs")
@@ -203,7 +205,7 @@ class _Work:
             method, found = measure_compiled(
                 subject.method, way, self.workload, self.clock, (best,), name=subject.name
             )  # fmt: skip
-        except RuntimeError as error:  # whatever a compiler says that is not there, or cannot
+        except (RuntimeError, ResourceError) as error:  # whatever a compiler says that is not there, or cannot
             told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             self.done.notes.append(f"could not be compiled here: {told}")
             return

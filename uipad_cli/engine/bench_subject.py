@@ -132,9 +132,8 @@ def opened(request: Request, folder: Path) -> tuple[Subject, Workload, Checkpoin
     if request.run is None:
         subject = _described(request)
         return subject, _workload(request.data, subject.config, folder), None
-    for key in ("method", "backbone", *(name for name in request.configuration.origins if "." in name)):
-        if key in request.configuration.origins:
-            raise UsageError(f"{request.configuration.origins[key]}: the run has its own {key}", "leave it out")
+    for key, origin in request.configuration.origins.items():
+        raise UsageError(f"{origin}: the run has its own {key}", "leave it out")
     for option, given in (("--random-weights", request.random_weights), ("--weights", request.weights is not None)):
         if given:
             raise UsageError(f"{option}: the run has its own weights", "leave it out")

@@ -6,20 +6,46 @@ unless told. What was not used for longest goes first; what a run cannot keep th
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from uipad_cli.data import files
 from uipad_cli.errors import ResourceError, UsageError
-from uipad_cli.methods.base import Halves
+from uipad_cli.methods.base import Halves, Kept
 from uipad_cli.records import Progress, Report
 
 FOLDER, LIMIT = "UIPAD_CACHE", "UIPAD_CACHE_GB"
 USUAL_LIMIT = 20.0  # gigabytes
 SPARED = 2e9  # bytes of a disk that others may need
+STALE = 3600.0  # seconds after which a half-written file is nobody's
+GONE = "run again: with --resume, and with --no-cache where others need the cache's room"
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """Features [looks,...] of a part in a file, read look by look; nothing stays open, for there may be thousands."""
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+
+    def __getitem__(self, look: int) -> Halves:
+        """[...] of one look. Raises ResourceError where another program has removed it."""
+        count = math.prod(self.shape[1:])
+        try:
+            found = np.fromfile(self.path, np.float16, count, offset=self.offset + 2 * count * look)
+        except OSError as error:
+            raise ResourceError(f"{self.path}: {error.strerror or error}", GONE) from error
+        if found.size != count:
+            raise ResourceError(f"{self.path}: the file was cut short", GONE)
+        return found.reshape(self.shape[1:])
 
 
 class FeatureCache:
@@ -29,22 +55,27 @@ class FeatureCache:
         self.folder, self.limit, self.report = folder, limit, report
         self._own: set[str] = set()  # of this run, never removed by it
         self._full = False
+        for left in folder.glob(files.TEMPORARY):  # of a killed program
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > STALE:
+                    left.unlink()
         self._held = sum(size for _, size, _ in self._files())
 
-    def find(self, key: str) -> Halves | None:
+    def find(self, key: str) -> OnDisk | None:
         """As `Shelf.find`; a damaged file is as good as none."""
         path = self.folder / f"{key}.npy"
         try:
-            features: Halves = np.load(path, mmap_mode="r")
-            os.utime(path)  # the oldest use goes first
+            features = np.load(path, mmap_mode="r")  # its header, and whether the file is as long as that says
         except (OSError, ValueError, EOFError):
             return None
-        if features.dtype != np.float16:
+        if features.dtype != np.float16 or features.ndim < 2 or not features.flags.c_contiguous:
             return None
+        with suppress(OSError):  # a cache that is only read
+            os.utime(path)  # the oldest use goes first
         self._own.add(path.name)
-        return features
+        return OnDisk(path, int(features.offset), features.shape)
 
-    def keep(self, key: str, features: Halves) -> Halves:
+    def keep(self, key: str, features: Halves) -> Kept:
         """As `Shelf.keep`; told once where there is no room."""
         if self._full or not self._make_room(features.nbytes):
             return features

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from uipad_cli import config as settings
 from uipad_cli.config import Configuration
+from uipad_cli.core.compute import Compute
 from uipad_cli.data import files
 from uipad_cli.engine.calibrate import Kept, calibrated
 from uipad_cli.engine.checkpoint import build_method, load_tensors, method_class, save_run
@@ -29,7 +32,7 @@ from uipad_cli.engine.record import (
     versions,
 )
 from uipad_cli.engine.recorder import Recorder
-from uipad_cli.engine.runtime import Purpose, StopRequest, choose_compute
+from uipad_cli.engine.runtime import Purpose, StopRequest, choose_compute, precision_name
 from uipad_cli.engine.selection import chosen_pairs
 from uipad_cli.engine.weights import LoadedEncoder, fit_framing, load_encoder
 from uipad_cli.errors import UsageError, WeightsError
@@ -204,6 +207,12 @@ def _leave(out: Path) -> None:
 def _for_scoring(method: Method, config: RunConfig, loaded: LoadedEncoder) -> Method:
     """The same method in the precision that `infer` will score with: a threshold must come from the same arithmetic."""
     compute = choose_compute(config.device, config.precision, "score")
-    scorer = build_method(config, loaded.encoder, compute)
-    scorer.restore(method.state())
+    if precision_name(compute) == "fp32":
+        scorer = build_method(config, loaded.encoder, compute)
+        scorer.restore(method.state())
+    else:  # as `load_run` makes it; the encoder itself is still to be saved
+        encoder = copy.deepcopy(loaded.encoder).cpu()
+        scorer = build_method(config, encoder, Compute(torch.device("cpu")))
+        scorer.restore(method.state())
+        scorer.lighten(compute)
     return scorer

@@ -27,14 +27,20 @@ class CollapseError(UipadError):
     exit_code = 4
 
 
+class Kept(Protocol):
+    """Features of a part, [looks,C,G,N,D]: an array, or what reads one."""
+
+    def __getitem__(self, look: int, /) -> Halves: ...
+
+
 class Shelf(Protocol):
     """Keeps features from one run to the next, by what they were made from."""
 
-    def find(self, key: str) -> Halves | None:
-        """The features of this key, mapped into memory; None where there are none."""
+    def find(self, key: str) -> Kept | None:
+        """The features of this key, read look by look when they are asked for; None where there are none."""
 
-    def keep(self, key: str, features: Halves) -> Halves:
-        """Keep features; returns them mapped into memory, or as they are where there is no room."""
+    def keep(self, key: str, features: Halves) -> Kept:
+        """Keep features; returns what `find` would, or the features where there is no room."""
 
 
 class Method(Protocol):

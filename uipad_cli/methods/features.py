@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from uipad_cli.core.backbone import Encoder
-from uipad_cli.methods.base import Halves, Shelf, looks
+from uipad_cli.methods.base import Kept, Shelf, looks
 from uipad_cli.records import Batch, Batches, Progress, Report
 
 SHARE_OF_DEVICE = 0.5  # of its free memory, that features may take to stay there
@@ -19,43 +20,37 @@ Encode = Callable[[Batch], Tensor]
 
 
 class Features:
-    """Rows [C,G,N,D] in half precision, one for each look at each good part: in memory, on the device, or on disk."""
+    """Rows [C,G,N,D] in half precision, one for each look at each good part: in memory, on the device, or on disk.
 
-    def __init__(self, rows: list[Halves], owners: list[int], device: torch.device) -> None:
+    Each row is a look of what was kept of a part.
+    """
+
+    def __init__(self, rows: list[tuple[Kept, int]], owners: list[int], device: torch.device) -> None:
         self.owners = torch.tensor(owners)  # [n] the part that each row is of
         self.device, self._rows = device, rows
+        self.shape = tuple(rows[0][0][rows[0][1]].shape)  # [C,G,N,D] of a row
         self._late: Callable[[Tensor], Tensor] | None = None
         self._there: Tensor | None = None  # all rows, on the device
-        if device.type == "cuda" and self.nbytes < SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
-            self._there = torch.empty((len(rows), *rows[0].shape), dtype=torch.float16, device=device)
-            for place, row in enumerate(rows):
-                self._there[place].copy_(torch.from_numpy(np.ascontiguousarray(row)))
+        needed = 2 * len(rows) * math.prod(self.shape)
+        if device.type == "cuda" and needed < SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
+            self._there = torch.empty((len(rows), *self.shape), dtype=torch.float16, device=device)
+            for place in range(len(rows)):
+                self._there[place].copy_(self._row(place))
             self._rows = []
 
     def __len__(self) -> int:
         return len(self.owners)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """[C,G,N,D] of a row."""
-        return tuple(self._rows[0].shape if self._there is None else self._there.shape[1:])
-
-    @property
     def places(self) -> int:
         """Places of all rows together."""
-        return len(self) * self.shape[2]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all rows."""
-        return sum(row.nbytes for row in self._rows)
+        return len(self) * int(self.shape[2])
 
     def __getitem__(self, chosen: Tensor) -> Tensor:
         """Rows [n] → [n,C,G,N,D] float32 on the device."""
         if self._there is not None:
             return self._there[chosen.to(self.device)].float()
-        found = np.stack([self._rows[place] for place in chosen.tolist()])
-        rows = torch.from_numpy(found).to(self.device).float()
+        rows = torch.stack([self._row(place) for place in chosen.tolist()]).to(self.device).float()
         # rounded as rows that could be changed for good are
         return rows if self._late is None else self._late(rows).half().float()
 
@@ -64,7 +59,11 @@ class Features:
             yield self[torch.tensor([place])]
 
     def at(self, places: Tensor, comparison: slice = slice(None)) -> Tensor:
-        """Ascending places [p] of 0..`places` - 1 → [p,c,G,D] float32 on the device, of some of the C comparisons."""
+        """Ascending places [p] of 0..`places` - 1 → [p,c,G,D] float32 on the device, of some of the C comparisons.
+
+        Before any `change`.
+        """
+        assert self._late is None, "rows on disk are changed when they are read as a whole"
         rows, counts = torch.unique_consecutive(places // self.shape[2], return_counts=True)
         found = []
         for row, wanted in zip(rows.tolist(), torch.split(places % self.shape[2], counts.tolist()), strict=True):
@@ -77,9 +76,10 @@ class Features:
         if self._there is not None:
             for place in range(len(self)):
                 self._there[place] = change(self._there[place : place + 1].float())[0].half()
-        elif all(row.flags.writeable for row in self._rows):
-            for row in self._rows:
-                row[:] = change(torch.from_numpy(row)[None].to(self.device).float())[0].half().cpu().numpy()
+        elif all(isinstance(kept, np.ndarray) for kept, _ in self._rows):
+            for place in range(len(self)):
+                row = self._row(place)
+                row.copy_(change(row[None].to(self.device).float())[0])
         else:
             self._late = change
 
@@ -87,8 +87,8 @@ class Features:
         """[C,G,N,D] as it is kept."""
         if self._there is not None:
             return self._there[place]
-        row = self._rows[place]
-        return torch.from_numpy(row if row.flags.writeable else np.array(row))
+        kept, look = self._rows[place]
+        return torch.from_numpy(kept[look])
 
 
 def encode_all(
@@ -100,13 +100,13 @@ def encode_all(
     encode: a batch → [B,C,G,N,D]; kind: says what it does beyond the encoder. What the shelf holds is not encoded.
     """
     settings = "" if shelf is None else f"{kind} {phases} {encoder_key(encoder)}"
-    rows: list[Halves] = []
+    rows: list[tuple[Kept, int]] = []
     owners: list[int] = []
     parts = 0
     for done, batch in enumerate(batches, start=1):
         found = _of_batch(batch, encode, encoder.patch, phases, settings, shelf)
         for look in range(phases**2):
-            rows += [one[look] for one in found]
+            rows += [(one, look) for one in found]
             owners += range(parts, parts + len(batch))
         parts += len(batch)
         report(Progress("encode", done, len(batches)))
@@ -118,18 +118,17 @@ def encoder_key(encoder: Encoder) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(encoder.state_dict(keep_vars=False).items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype} ".encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data if value.ndim else b"")
+        digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+    digest.update(repr(encoder.vit).encode())  # activations, and what else is no weight
     device = encoder.mean.device.type
     told = f"{type(encoder.vit).__name__} {encoder.layers} {encoder.grid} {encoder.mean.flatten().tolist()} {device}"
     return f"{digest.hexdigest()} {told} {encoder.std.flatten().tolist()} {torch.__version__}"
 
 
-def _of_batch(
-    batch: Batch, encode: Encode, patch: int, phases: int, settings: str, shelf: Shelf | None
-) -> list[Halves]:
+def _of_batch(batch: Batch, encode: Encode, patch: int, phases: int, settings: str, shelf: Shelf | None) -> list[Kept]:
     """[phases²,C,G,N,D] of each part of a batch."""
     keys = [_key(batch, place, settings) for place in range(len(batch))] if shelf is not None else []
-    found: Mapping[int, Halves] = {
+    found: dict[int, Kept] = {
         place: kept for place, key in enumerate(keys) if shelf is not None and (kept := shelf.find(key)) is not None
     }
     missing = [place for place in range(len(batch)) if place not in found]
@@ -138,10 +137,10 @@ def _of_batch(
     lacking = Batch(batch.rgb[missing], batch.geometry[missing], batch.valid[missing])
     with torch.no_grad():
         seen = torch.stack([encode(look).half().cpu() for look in looks(lacking, patch, phases)], dim=1).numpy()
-    made = {place: np.ascontiguousarray(one) for place, one in zip(missing, seen, strict=True)}
-    if shelf is not None:
-        made = {place: shelf.keep(keys[place], one) for place, one in made.items()}
-    return [(found | made)[place] for place in range(len(batch))]  # type: ignore[operator]
+    for place, one in zip(missing, seen, strict=True):
+        made = np.ascontiguousarray(one)
+        found[place] = made if shelf is None else shelf.keep(keys[place], made)
+    return [found[place] for place in range(len(batch))]
 
 
 def _key(batch: Batch, place: int, settings: str) -> str:

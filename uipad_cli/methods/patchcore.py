@@ -159,6 +159,7 @@ class PatchCoreMethod:
         for bank in self.banks:
             patches = [bank.features(self.scorer.tokens(row))[0].cpu() for row in features]
             self._remember(bank, torch.cat(patches), owner)
+        self.run = runner(self.scorer, self.compute)
         report(Progress("coreset", 1, 1, values={"patches": self._size()}))
 
     @torch.no_grad()

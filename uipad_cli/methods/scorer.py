@@ -52,8 +52,22 @@ class Scorer(nn.Module):
 
 def runner(scorer: Scorer, compute: Compute) -> Run:
     """What runs the scorer, as it is now: itself, compiled if wished, on CUDA as a recorded graph."""
-    run: Run = torch.compile(scorer, dynamic=False) if compute.compiled else scorer
+    run: Run = _compiled(scorer) if compute.compiled else scorer
     return Recorded(run) if compute.device.type == "cuda" else run
+
+
+def _compiled(scorer: Scorer) -> Run:
+    """Compiled for the size of batch that comes first; for others, such as the last one, as it is."""
+    compiled: Run = torch.compile(scorer, dynamic=False)
+    first: list[object] = []
+
+    def run(rgb: Tensor, geometry: Tensor, known: Modality | None) -> tuple[Tensor, ...]:
+        key = (tuple(rgb.shape), known)
+        if not first:
+            first.append(key)
+        return (compiled if key == first[0] else scorer)(rgb, geometry, known)
+
+    return run
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import ClassVar
 
 import torch
@@ -28,7 +28,6 @@ from uipad_cli.records import Batch, Batches, Modality, Report, Scores
 
 FEATURE_FLOOR, RESIDUAL_FLOOR = 0.01, 0.05  # least variance of a direction when whitening, as a share of the mean one
 CALIBRATED_PLACES, CALIBRATED_AT_ONCE = 20_000, 16
-IDLE = set(REFINING)
 REMEMBERED_FROM = 200_000  # places that those to be remembered are chosen from
 
 
@@ -70,8 +69,11 @@ class UIPADMethod:
                 seen = self.network(chosen[:, 0], chosen[:, 1], places, known)
             return self._loss(as_float(seen))
 
+        # a trained fusion is indexed, and the gradient of an index sorts, which waits for the device
         recorded = self.compute.device.type == "cuda" and self.options.fusion == "mean"
         loss_of_step = RecordedStep(self.network, draw, loss) if recorded else lambda *step: loss(*draw(*step))
+        if resume is not None:
+            resume = _without_idle(resume, {f"network/{name}" for name in self.network.state_dict()})
         descend(
             self.network, loss_of_step, training,
             samples=len(features), seed=self.seed, report=watch.look, resume=resume,
@@ -135,8 +137,7 @@ class UIPADMethod:
         for name, memory in self.memories.items():  # as many patches as there were
             memory.make_room(state.get(f"memories.{name}.bank"))
         wanted = self.state()
-        # a run of before has a refinement in its last blocks that nothing looks at
-        state = {name: value for name, value in state.items() if name in wanted or not IDLE & set(name.split("."))}
+        state = _without_idle(state, wanted)
         check_state(wanted, state)
         self.learned.load_state_dict(state)
         self.learned.eval()
@@ -233,3 +234,13 @@ class UIPADMethod:
             + options.entropy_weight * parts["entropy"]
         )
         return total, {name: part.detach() for name, part in parts.items()} | collapse_gauges(seen)
+
+
+def _without_idle(state: Mapping[str, Tensor], wanted: Container[str]) -> dict[str, Tensor]:
+    """A state of before, less the refinement in the last blocks, which nothing ever looked at."""
+    idle = set(REFINING)
+    return {
+        name: value
+        for name, value in state.items()
+        if name in wanted or name.startswith("optimizer/") or not idle & set(name.split("."))
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import weakref
 from pathlib import Path
@@ -31,8 +32,9 @@ class ScratchFile:
 
     def __init__(self) -> None:
         self.size = 0
-        self._folder = Path(tempfile.gettempdir())
+        self._folder = Path(os.environ.get("TMPDIR", "/tmp"))
         try:
+            self._folder = Path(tempfile.gettempdir())
             # unbuffered: what a full disk did not take is not tried again when the file is closed
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as this object
         except OSError as error:
