@@ -48,7 +48,7 @@ class Method(Protocol):
 
     The constructor takes the frozen encoder, the options, where to compute, and the seed of everything random.
     run: what runs `graph` (methods/scorer.py); trains: False where `fit` only remembers features, which must then be
-    computed as precisely as those it judges.
+    computed as precisely as those it judges; they are kept in 11 bits (methods/features.py), 0.05 % apart.
     """
 
     Options: ClassVar[type[BaseModel]]
