@@ -108,6 +108,18 @@ def test_a_prepared_pair_without_any_measured_pixel_costs_itself(capsys, world, 
     assert "not one pixel was measured" in err.replace("\n", " ")
 
 
+def test_features_are_kept_for_the_next_run_unless_told_otherwise(capsys, world, tmp_path, quick, monkeypatch):
+    monkeypatch.setenv("UIPAD_CACHE", str(tmp_path / "cache"))
+    settings = [part for setting in quick for part in ("--set", setting)]
+    train = ["train", world.prepared, "--category", "pegs", *settings, "--out"]
+    assert call(capsys, *train, tmp_path / "without", "--no-cache")[0] == 0
+    assert not (tmp_path / "cache").exists()
+    assert call(capsys, *train, tmp_path / "with")[0] == 0
+    assert list((tmp_path / "cache" / "features").glob("*.npy"))
+    same = [(tmp_path / name / "method.safetensors").read_bytes() for name in ("with", "without")]
+    assert same[0] == same[1]
+
+
 def test_the_whole_road_by_command(capsys, world, tmp_path, quick):
     settings = [part for setting in quick for part in ("--set", setting)]
     code, out, _ = call(capsys, "prepare", world.raw, tmp_path / "p", "--workers", "1", "--json")
