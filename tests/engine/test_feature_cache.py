@@ -21,8 +21,9 @@ def cache(folder, limit, report=silent):
     return FeatureCache(folder, limit, report)
 
 
-def test_what_is_kept_is_found_again_mapped_and_bit_for_bit(tmp_path):
-    made = features(0).reshape(2, 25, 10)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_what_is_kept_is_found_again_bit_for_bit(tmp_path, dtype):
+    made = features(0).reshape(2, 25, 10).astype(dtype) / 3
     first = cache(tmp_path, 1e9)
     assert first.find("a") is None
     kept = first.keep("a", made)
@@ -31,7 +32,7 @@ def test_what_is_kept_is_found_again_mapped_and_bit_for_bit(tmp_path):
     assert kept == found
     for look in range(2):
         assert np.array_equal(found[look], made[look])
-        assert found[look].dtype == np.float16
+        assert found[look].dtype == dtype
 
 
 def test_thousands_of_parts_keep_no_file_open(tmp_path):

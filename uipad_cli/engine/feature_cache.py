@@ -13,12 +13,13 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from uipad_cli.data import files
 from uipad_cli.errors import ResourceError, UsageError
-from uipad_cli.methods.base import Halves, Kept
+from uipad_cli.methods.base import Floats, Kept
 from uipad_cli.records import Progress, Report
 
 FOLDER, LIMIT = "UIPAD_CACHE", "UIPAD_CACHE_GB"
@@ -35,12 +36,13 @@ class OnDisk:
     path: Path
     offset: int
     shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
-    def __getitem__(self, look: int) -> Halves:
+    def __getitem__(self, look: int) -> Floats:
         """[...] of one look. Raises ResourceError where another program has removed it."""
         count = math.prod(self.shape[1:])
         try:
-            found = np.fromfile(self.path, np.float16, count, offset=self.offset + 2 * count * look)
+            found = np.fromfile(self.path, self.dtype, count, offset=self.offset + self.dtype.itemsize * count * look)
         except OSError as error:
             raise ResourceError(f"{self.path}: {error.strerror or error}", GONE) from error
         if found.size != count:
@@ -68,14 +70,14 @@ class FeatureCache:
             features = np.load(path, mmap_mode="r")  # its header, and whether the file is as long as that says
         except (OSError, ValueError, EOFError):
             return None
-        if features.dtype != np.float16 or features.ndim < 2 or not features.flags.c_contiguous:
+        if features.dtype not in (np.float16, np.float32) or features.ndim < 2 or not features.flags.c_contiguous:
             return None
         with suppress(OSError):  # a cache that is only read
             os.utime(path)  # the oldest use goes first
         self._own.add(path.name)
-        return OnDisk(path, int(features.offset), features.shape)
+        return OnDisk(path, int(features.offset), features.shape, features.dtype)
 
-    def keep(self, key: str, features: Halves) -> Kept:
+    def keep(self, key: str, features: Floats) -> Kept:
         """As `Shelf.keep`; told once where there is no room."""
         if self._full or not self._make_room(features.nbytes):
             return features

@@ -18,7 +18,7 @@ from uipad_cli.errors import UipadError, UsageError
 from uipad_cli.methods.scorer import Run, Scorer
 from uipad_cli.records import LEARN_ALONE, Batch, Batches, Modality, Report, Scores
 
-Halves = npt.NDArray[np.float16]
+Floats = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 
 
 class CollapseError(UipadError):
@@ -30,7 +30,7 @@ class CollapseError(UipadError):
 class Kept(Protocol):
     """Features of a part, [looks,C,G,N,D]: an array, or what reads one."""
 
-    def __getitem__(self, look: int, /) -> Halves: ...
+    def __getitem__(self, look: int, /) -> Floats: ...
 
 
 class Shelf(Protocol):
@@ -39,7 +39,7 @@ class Shelf(Protocol):
     def find(self, key: str) -> Kept | None:
         """The features of this key, read look by look when they are asked for; None where there are none."""
 
-    def keep(self, key: str, features: Halves) -> Kept:
+    def keep(self, key: str, features: Floats) -> Kept:
         """Keep features; returns what `find` would, or the features where there is no room."""
 
 
@@ -48,7 +48,7 @@ class Method(Protocol):
 
     The constructor takes the frozen encoder, the options, where to compute, and the seed of everything random.
     run: what runs `graph` (methods/scorer.py); trains: False where `fit` only remembers features, which must then be
-    computed as precisely as those it judges; they are kept in 11 bits (methods/features.py), 0.05 % apart.
+    computed, and kept, as precisely as those it judges.
     """
 
     Options: ClassVar[type[BaseModel]]

@@ -20,9 +20,9 @@ Encode = Callable[[Batch], Tensor]
 
 
 class Features:
-    """Rows [C,G,N,D] in half precision, one for each look at each good part: in memory, on the device, or on disk.
+    """Rows [C,G,N,D], one for each look at each good part: in memory, on the device, or on disk.
 
-    Each row is a look of what was kept of a part.
+    Each row is a look of what was kept of a part, in half precision unless told.
     """
 
     def __init__(self, rows: list[tuple[Kept, int]], owners: list[int], device: torch.device) -> None:
@@ -31,9 +31,10 @@ class Features:
         self.shape = tuple(rows[0][0][rows[0][1]].shape)  # [C,G,N,D] of a row
         self._late: Callable[[Tensor], Tensor] | None = None
         self._there: Tensor | None = None  # all rows, on the device
-        needed = 2 * len(rows) * math.prod(self.shape)
+        self._dtype = self._row(0).dtype
+        needed = self._dtype.itemsize * len(rows) * math.prod(self.shape)
         if device.type == "cuda" and needed < SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
-            self._there = torch.empty((len(rows), *self.shape), dtype=torch.float16, device=device)
+            self._there = torch.empty((len(rows), *self.shape), dtype=self._dtype, device=device)
             for place in range(len(rows)):
                 self._there[place].copy_(self._row(place))
             self._rows = []
@@ -52,7 +53,7 @@ class Features:
             return self._there[chosen.to(self.device)].float()
         rows = torch.stack([self._row(place) for place in chosen.tolist()]).to(self.device).float()
         # rounded as rows that could be changed for good are
-        return rows if self._late is None else self._late(rows).half().float()
+        return rows if self._late is None else self._late(rows).to(self._dtype).float()
 
     def __iter__(self) -> Iterator[Tensor]:
         for place in range(len(self)):
@@ -75,7 +76,7 @@ class Features:
         """Have every row [1,C,G,N,D] changed: for good where it may be written, when it is read where it may not."""
         if self._there is not None:
             for place in range(len(self)):
-                self._there[place] = change(self._there[place : place + 1].float())[0].half()
+                self._there[place] = change(self._there[place : place + 1].float())[0].to(self._dtype)
         elif all(isinstance(kept, np.ndarray) for kept, _ in self._rows):
             for place in range(len(self)):
                 row = self._row(place)
@@ -93,18 +94,19 @@ class Features:
 
 def encode_all(
     batches: Batches, encode: Encode, encoder: Encoder, report: Report, *, phases: int, kind: str,
-    shelf: Shelf | None = None,
+    dtype: torch.dtype = torch.float16, shelf: Shelf | None = None,
 ) -> Features:  # fmt: skip
     """Features of every good part, of `phases` x `phases` looks at each, in the order of batches and then of looks.
 
-    encode: a batch → [B,C,G,N,D]; kind: says what it does beyond the encoder. What the shelf holds is not encoded.
+    encode: a batch → [B,C,G,N,D]; kind: says what it does beyond the encoder; dtype: in which features are kept. What
+    the shelf holds is not encoded.
     """
-    settings = "" if shelf is None else f"{kind} {phases} {encoder_key(encoder)}"
+    settings = "" if shelf is None else f"{kind} {dtype} {phases} {encoder_key(encoder)}"
     rows: list[tuple[Kept, int]] = []
     owners: list[int] = []
     parts = 0
     for done, batch in enumerate(batches, start=1):
-        found = _of_batch(batch, encode, encoder.patch, phases, settings, shelf)
+        found = _of_batch(batch, lambda look: encode(look).to(dtype), encoder.patch, phases, settings, shelf)
         for look in range(phases**2):
             rows += [(one, look) for one in found]
             owners += range(parts, parts + len(batch))
@@ -136,7 +138,7 @@ def _of_batch(batch: Batch, encode: Encode, patch: int, phases: int, settings: s
         return [found[place] for place in range(len(batch))]
     lacking = Batch(batch.rgb[missing], batch.geometry[missing], batch.valid[missing])
     with torch.no_grad():
-        seen = torch.stack([encode(look).half().cpu() for look in looks(lacking, patch, phases)], dim=1).numpy()
+        seen = torch.stack([encode(look).cpu() for look in looks(lacking, patch, phases)], dim=1).numpy()
     for place, one in zip(missing, seen, strict=True):
         made = np.ascontiguousarray(one)
         found[place] = made if shelf is None else shelf.keep(keys[place], made)

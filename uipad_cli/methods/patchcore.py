@@ -153,7 +153,14 @@ class PatchCoreMethod:
         """Remember a coreset of the good patches, of several looks at each part; there is nothing to resume."""
         kind = f"{' '.join(self.scorer.images)}, group means of unit length, {self.compute.dtype}"
         features = encode_all(
-            batches, self._groups, self.encoder, report, phases=self.options.phases, kind=kind, shelf=shelf
+            batches,
+            self._groups,
+            self.encoder,
+            report,
+            phases=self.options.phases,
+            kind=kind,
+            dtype=torch.float32,
+            shelf=shelf,
         )
         owner = features.owners.repeat_interleave(math.prod(self.encoder.grid))
         for bank in self.banks:
