@@ -20,7 +20,7 @@ from uipad_cli.data.geometry import HeightScale, Preparation, foreground, height
 from uipad_cli.data.pairs import Pairs, load_sample
 from uipad_cli.engine.checkpoint import build_method, load_run, method_class
 from uipad_cli.engine.judging import check_preparation, known_categories, pairs_of
-from uipad_cli.engine.record import Checkpoint, RunConfig, find_runs
+from uipad_cli.engine.record import Checkpoint, RunConfig, find_run
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.engine.sensing import look
 from uipad_cli.engine.train import complete
@@ -137,11 +137,7 @@ def opened(request: Request, folder: Path) -> tuple[Subject, Workload, Checkpoin
     for option, given in (("--random-weights", request.random_weights), ("--weights", request.weights is not None)):
         if given:
             raise UsageError(f"{option}: the run has its own weights", "leave it out")
-    runs = find_runs(request.run)
-    if len(runs) > 1:
-        names = ", ".join(one.name for one in runs[:5])
-        raise UsageError(f"{request.run} holds several runs", f"name one of them: {names}")
-    record, method = load_run(runs[0], choose_compute("cpu", "fp32", "score"))
+    record, method = load_run(find_run(request.run), choose_compute("cpu", "fp32", "score"))
     subject = Subject(record.config, method.encoder, record.backbone_source, method.state(), request.parts)
     if request.data is not None:
         return subject, _test_split(record, request.data), record

@@ -22,7 +22,7 @@ from uipad_cli.engine.fingerprint import (
     read_fingerprints,
 )
 from uipad_cli.engine.judging import check_preparation, items_in, judge, pairs_of
-from uipad_cli.engine.record import Checkpoint, find_runs
+from uipad_cli.engine.record import Checkpoint, find_run
 from uipad_cli.engine.runtime import choose_compute, precision_name
 from uipad_cli.errors import EXIT_GATE, DataError, UsageError
 from uipad_cli.metrics import drift as tests
@@ -139,12 +139,9 @@ def drift(
     """
     if not LEAST_ALPHA <= alpha < 1:
         raise UsageError(f"--alpha {alpha} is not a chance from {LEAST_ALPHA} up to 1", f"the usual one is {ALPHA}")
-    runs = find_runs(run)
-    if len(runs) > 1:
-        told = ", ".join(one.name for one in runs[:5])
-        raise UsageError(f"{run} holds several runs", f"name one of them: {told}")
-    record, method = load_run(runs[0], choose_compute(device, precision, "score"))
-    before = read_fingerprints(runs[0], record)
+    lone = find_run(run)
+    record, method = load_run(lone, choose_compute(device, precision, "score"))
+    before = read_fingerprints(lone, record)
     check_preparation(record, folder)
     items, known = _incoming(record, folder, category)
     failures: list[str] = []
@@ -167,7 +164,7 @@ def drift(
     compared = compare(
         before, now, alpha, floors=floors(record), rate=record.calibration.rate, fair=fair, ordered=ordered
     )
-    target = out or runs[0] / FOLDER
+    target = out or lone / FOLDER
     found = Drift(record, folder, alpha, before, now, names, compared, failures, notes, target / PAGE, ordered)
     files.write_bytes(target / PAGE, drift_page.page_of(found).encode())
     files.write_json(target / DOCUMENT, found.document())

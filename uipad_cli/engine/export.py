@@ -25,7 +25,7 @@ from uipad_cli.engine.record import (
     METHOD_FILE,
     Checkpoint,
     file_hash,
-    find_runs,
+    find_run,
     versions,
 )
 from uipad_cli.engine.runtime import choose_compute
@@ -139,14 +139,11 @@ def check_parity(parity: Parity, engine: Kind) -> None:
 
 def _one_run(request: Request) -> Path:
     """The run to export. Raises UsageError for several, and for a folder that is not free; WeightsError."""
-    runs = find_runs(request.run)
-    if len(runs) > 1:
-        names = ", ".join(folder.name for folder in runs[:5])
-        raise UsageError(f"{request.run} holds several runs", f"name one of them: {names}")
+    run = find_run(request.run)
     out = request.out
     if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
         raise UsageError(f"{out}: not an empty folder", "choose a new one for --out")
-    return runs[0]
+    return run
 
 
 def scored(method: Method, arrays: Arrays) -> ScoredArrays:

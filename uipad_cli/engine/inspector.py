@@ -24,7 +24,7 @@ from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.exported import Kind, exported_for, open_export
 from uipad_cli.engine.judging import Judge, Judged, OnError, at_full_size, judge, pairs_of, without
 from uipad_cli.engine.pictures import Mask, draw, heat_overlay
-from uipad_cli.engine.record import Checkpoint, find_runs
+from uipad_cli.engine.record import Checkpoint, find_run
 from uipad_cli.engine.runtime import choose_compute, precision_name
 from uipad_cli.engine.verdicts import findings, regions_mask, regions_of
 from uipad_cli.errors import UsageError
@@ -210,10 +210,7 @@ def _load(settings: Settings) -> tuple[Checkpoint, Judge, str]:
         raise UsageError(told, f"add --engine {kind}, or give the folder that `uipad train --out` made")
     from uipad_cli.engine.checkpoint import load_run  # with torch, which nothing else here needs
 
-    runs = find_runs(folder)
-    if len(runs) > 1:
-        names = ", ".join(one.name for one in runs[:5])
-        raise UsageError(f"{folder} holds several runs", f"name one of them: {names}")
+    run = find_run(folder)
     compute = choose_compute(settings.device, settings.precision, "score", compiled=settings.compiled)
-    record, method = load_run(runs[0], compute)
+    record, method = load_run(run, compute)
     return record, method, precision_name(method.compute)

@@ -17,7 +17,7 @@ from uipad_cli.data.framing import Framing
 from uipad_cli.data.geometry import HeightScale, Preparation
 from uipad_cli.data.relief import GeometryImage
 from uipad_cli.engine.calibration import Calibration
-from uipad_cli.errors import WeightsError, first_fault
+from uipad_cli.errors import UsageError, WeightsError, first_fault
 from uipad_cli.records import Missing
 
 FORMAT = "uipad-checkpoint"
@@ -125,6 +125,15 @@ def find_runs(path: Path) -> list[Path]:
     if (path / EXPORT).is_file():
         raise WeightsError(f"{path}: an exported model, which only `uipad infer` takes", "give the run it was made of")
     raise WeightsError(f"{path}: no {RECORD} here or one folder below", "give the folder that `uipad train --out` made")
+
+
+def find_run(path: Path) -> Path:
+    """The only finished run at `path`. Raises WeightsError as `find_runs`, UsageError where there are several."""
+    runs = find_runs(path)
+    if len(runs) > 1:
+        names = ", ".join(one.name for one in runs[:5])
+        raise UsageError(f"{path} holds several runs", f"name one of them: {names}")
+    return runs[0]
 
 
 def read_record(folder: Path) -> Checkpoint:
