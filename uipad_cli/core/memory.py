@@ -22,6 +22,7 @@ CHUNKS, FEWEST_AT_ONCE = 8, 392  # on CUDA at most so many chunks, each of so ma
 CELLS_AT_ONCE = 1 << 27  # and of so many distances at most
 PAD = 8  # rows that are added to a shorthand on CUDA: two, and zeros to a width that products like
 GROUP = 64  # columns that are looked at together where the highest of thousands are sought
+LISTS_AT_ONCE = 32  # short lists whose patches are gathered at once: megabytes, which processors keep at hand
 SHORTLIST = 16  # candidates among which bfloat16, whose sums are coarse, may leave the nearest
 NEIGHBOURS = 5  # of the nearest good patches tell how much good parts differ there
 USUAL = 4000  # patches from which the usual distance is learned, about
@@ -145,11 +146,25 @@ class Shorthand:
             highest, places = highest_of(closeness, count)
             lengths = moved.square().sum(dim=1, keepdim=True)
             return (lengths - 2 * highest).clamp(min=0).sqrt(), places
-        products = (moved.bfloat16() @ self.patches).float()
-        listed = (products - self.halves).topk(min(max(SHORTLIST, 2 * count), len(bank)), dim=1).indices
-        exact = (queries[:, None] - bank[listed]).square().sum(dim=2)
-        squared, order = exact.topk(count, dim=1, largest=False)
+        closeness = (moved.bfloat16() @ self.patches).float().sub_(self.halves)
+        listed = highest_of(closeness, min(max(SHORTLIST, 2 * count), len(bank)))[1]
+        squared, order = _squared_distances(queries, bank, listed).topk(count, dim=1, largest=False)
         return squared.sqrt(), listed.gather(1, order)
+
+
+def _squared_distances(queries: Tensor, bank: Tensor, listed: Tensor) -> Tensor:
+    """[Q,F], [M,F] and which of the bank each query meets [Q,L] → [Q,L]; by differences, exact in float32.
+
+    Gathered piece by piece into the same room: gathered at once, most of the time went into fetching memory anew.
+    """
+    found = queries.new_empty(listed.shape)
+    room = bank.new_empty(LISTS_AT_ONCE * listed.shape[1], bank.shape[1])
+    for start in range(0, len(queries), LISTS_AT_ONCE):
+        piece = slice(start, start + LISTS_AT_ONCE)
+        places = listed[piece].flatten()
+        met = torch.index_select(bank, 0, places, out=room[: len(places)]).unflatten(0, (-1, listed.shape[1]))
+        torch.sum(met.sub_(queries[piece, None]).square_(), dim=2, out=found[piece])
+    return found
 
 
 def highest_of(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
