@@ -59,8 +59,8 @@ def test_float32_is_only_moved(fitted):
 
 @pytest.mark.parametrize("spread", [1, 5, 50])
 def test_more_neighbours_than_the_short_list_has(spread):
-    patches = torch.nn.functional.normalize(torch.randn(300, 24, generator=torch.Generator().manual_seed(0)), dim=1)
-    asked = torch.nn.functional.normalize(torch.randn(20, 24, generator=torch.Generator().manual_seed(1)), dim=1)
+    patches = torch.nn.functional.normalize(torch.randn(1500, 24, generator=torch.Generator().manual_seed(0)), dim=1)
+    asked = torch.nn.functional.normalize(torch.randn(70, 24, generator=torch.Generator().manual_seed(1)), dim=1)
     expected, places = memory.nearest(asked, patches, spread)
     found, others = memory.Shorthand.of(patches, CPU).nearest(asked, patches, spread)
     assert torch.allclose(expected[:, 0], found[:, 0], atol=1e-5)

@@ -162,7 +162,7 @@ def _squared_distances(queries: Tensor, bank: Tensor, listed: Tensor) -> Tensor:
     for start in range(0, len(queries), LISTS_AT_ONCE):
         piece = slice(start, start + LISTS_AT_ONCE)
         places = listed[piece].flatten()
-        met = torch.index_select(bank, 0, places, out=room[: len(places)]).unflatten(0, (-1, listed.shape[1]))
+        met = torch.index_select(bank, 0, places, out=room[: len(places)]).reshape(-1, listed.shape[1], bank.shape[1])
         torch.sum(met.sub_(queries[piece, None]).square_(), dim=2, out=found[piece])
     return found
 
