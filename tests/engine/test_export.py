@@ -19,6 +19,7 @@ from uipad_cli.engine import export, exported
 from uipad_cli.engine.checkpoint import load_run
 from uipad_cli.engine.inspector import Settings, open_inspector
 from uipad_cli.engine.judging import judge, pairs_of
+from uipad_cli.engine.record import file_hash
 from uipad_cli.engine.runtime import choose_compute
 from uipad_cli.engine.train import train
 from uipad_cli.errors import ResourceError, UsageError, WeightsError
@@ -278,7 +279,7 @@ def test_an_export_json_that_is_none_is_refused(copy, content):
 def test_a_network_that_is_none_is_refused(copy):
     folder = copy("onnx")
     (folder / "model.onnx").write_bytes(b"not a network")
-    change(folder, lambda content: content.update(sha256={"model.onnx": exported.file_hash(folder / "model.onnx")}))
+    change(folder, lambda content: content.update(sha256={"model.onnx": file_hash(folder / "model.onnx")}))
     with pytest.raises(WeightsError, match="onnxruntime cannot load it"):
         exported.open_export(folder, "onnx", "auto", "auto")
 
@@ -342,6 +343,13 @@ def test_parity_is_worked_out_over_all_pairs():
     parity = export.compared(found, expected, "somewhere")
     assert (parity.pairs, parity.source, parity.map_range, parity.map_max) == (3, "somewhere", 4, 3)
     assert (parity.map_mean, parity.map_most, parity.score_usual, parity.score_max) == (pytest.approx(0.01), 0, 0, 0.5)
+
+
+def test_parity_of_a_pair_is_that_of_its_worst_square():
+    expected = [ScoredArrays(np.zeros((4, 10, 10), np.float32), np.array([0, 1, 5, 0], np.float32))]
+    found = [replace(expected[0], image=np.array([0.5, 1, 5, 4.5], np.float32))]
+    parity = export.compared(found, expected, "somewhere", 2)
+    assert (parity.pairs, parity.score_usual, parity.score_max) == (2, 0, 0)
 
 
 def test_a_folder_of_several_runs_is_not_exported(runs, tmp_path):

@@ -7,9 +7,9 @@ from textures import SIZE, batch
 from uipad_cli.core import memory
 from uipad_cli.core.backbone import build_encoder, group_means
 from uipad_cli.core.compute import Compute
-from uipad_cli.core.graphs import RecordedStep
 from uipad_cli.engine.checkpoint import method_class
 from uipad_cli.methods import METHODS
+from uipad_cli.methods.scorer import runner
 from uipad_cli.methods.uipad import UIPADMethod
 from uipad_cli.methods.uipad_options import UIPADOptions
 from uipad_cli.records import silent
@@ -101,17 +101,11 @@ def test_a_pretended_method_scores_as_one_of_that_size():
         method = built(name)
         method.pretend(3)
         assert torch.isfinite(method.score(batch([4])).map).all()
-    assert (
-        len(
-            method_class("patchcore")(
-                build_encoder("tiny", SIZE),
-                method_class("patchcore").Options(phases=1, coreset=0.1, sample=0),
-                Compute(CPU),
-                0,
-            ).banks
-        )
-        == 1
-    )
+    kind = method_class("patchcore")
+    method = kind(build_encoder("tiny", SIZE), kind.Options(phases=1, coreset=0.1, sample=0), Compute(CPU), 0)
+    method.pretend(3)
+    places = 3 * (SIZE // 14) ** 2
+    assert [len(bank.patches) for bank in method.banks] == [round(0.1 * places)]
 
 
 def test_what_nobody_looks_at_is_not_kept_and_older_states_load():
@@ -144,7 +138,17 @@ def test_a_training_that_an_older_program_stopped_goes_on():
     assert all(torch.equal(value, resumed.state()[name]) for name, value in whole.state().items())
 
 
-def test_steps_are_recorded_on_cuda_alone():
+def test_scoring_is_recorded_on_cuda_alone():
     method = UIPADMethod(build_encoder("tiny", SIZE), UIPADOptions(), Compute(CPU), 0)
-    assert not isinstance(method.run, RecordedStep)
     assert method.run is method.graph()
+
+
+def test_what_comes_first_and_what_comes_often_is_compiled(monkeypatch):
+    scorer = torch.nn.Identity()
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: lambda rgb, *_: seen.append(len(rgb)))
+    monkeypatch.setattr(scorer, "forward", lambda *_: None)
+    run = runner(scorer, Compute(CPU, compiled=True))
+    for size in (7, 8, 8, 3, 8, 7, 8, 3):
+        run(torch.zeros(size, 3, 2, 2), torch.zeros(size, 3, 2, 2), None)
+    assert seen == [7, 8, 7, 8]

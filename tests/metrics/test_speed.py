@@ -87,7 +87,7 @@ def test_how_much_sooner(capsys):
     pixel_metrics(maps, masks)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 1e9
+    assert peak < 1.5e8
     told = [f"exact {ours:.1f} s, {peak / 1e6:.0f} MB (AUPRO@30 {exact.aupro[0.3]:.4f}, {exact.regions} regions)"]
     all_maps, all_masks = list(maps), list(masks)
     for labelled in (by_opencv, by_scipy):

@@ -72,6 +72,7 @@ class UIPAD(nn.Module):
         gather: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
+        assert blocks > 1, "`decode` leaves out what the last block is not asked for after the one before it"
         heads = max(1, width // 64)
         self.comparison, self.compared, self.query, self.refine = comparison, compared, query, refine
         self.fusion = Fusion(width, fusion)

@@ -105,7 +105,9 @@ def bench(request: Request, *, report: Report = silent) -> Bench:
     device = ways[0].device
     sizes = _sizes(request, device)
     if request.out is not None:  # an unwritable folder is told before minutes of work
-        files.write_json(request.out / NAME, {})
+        trial = request.out / f"{NAME}.trial"  # not the file itself, which may hold another run's figures
+        files.write_bytes(trial, b"")
+        trial.unlink()
     found = machine(device)  # before anything here puts load on it
     with tempfile.TemporaryDirectory(prefix="uipad-bench-") as folder:
         subject, workload, record = opened(request, Path(folder) / "pairs")

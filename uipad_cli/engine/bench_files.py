@@ -67,7 +67,7 @@ def _seams(method: Method) -> list[Seam]:
         Seam(GEOMETRY, samples, "prepare_geometry"),
         Seam(GEOMETRY, pairs, "geometry_image"),
         Seam(FRAMING, pairs.Pairs, "arrays"),
-        Seam(FRAMING, pairs, "tensors"),
+        *(Seam(FRAMING, judging, name) for name in ("joined", "tensors")),
         Seam(MODEL, method, "score"),
         Seam(MAP, judging, "unframe"),
         Seam(WRITE, Inspector, "_line"),

@@ -24,6 +24,7 @@ from uipad_cli.engine.bench_subject import Subject, Workload, rendered
 from uipad_cli.engine.checkpoint import build_method, method_class
 from uipad_cli.engine.weights import load_encoder
 from uipad_cli.methods.base import CollapseError
+from uipad_cli.methods.scorer import scores_of
 from uipad_cli.metrics.timing import exponent
 from uipad_cli.records import GOOD, Batch, Progress, Report
 
@@ -161,7 +162,8 @@ def _scored(
     method = small.method(compute)
     one = Workload(replace(pairs, framing=small.config.framing), "").batch(1)
     seconds = clock.timed(judging(method, one)).median
-    bytes_ = growth(lambda: method.score(one), compute.device)
+    graph = method.graph()
+    bytes_ = growth(lambda: scores_of(graph, graph, one, compute.device), compute.device)  # a replay asks for none
     return Row(size, seconds, None, bytes_)
 
 
@@ -172,8 +174,8 @@ def _trained(subject: Subject, compute: Compute, pairs: Pairs, count: int) -> Ro
         options["training"] = {**options["training"], "steps": STEPS}
     if "phases" in options:
         options["phases"] = 1
-    config = _subject(subject, pairs.framing.crop, options).config
-    method = build_method(config, load_encoder(TINY, None, pairs.framing.crop).encoder, Compute(compute.device))
+    small = _subject(subject, pairs.framing.crop, options)
+    method = build_method(small.config, small.encoder, Compute(compute.device))
     batches = _by_turns(pairs, count)
     began, encoded = time.perf_counter(), 0.0
 

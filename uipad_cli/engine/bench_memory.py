@@ -48,17 +48,13 @@ def weights(graph: nn.Module) -> int:
 def growth(work: Callable[[], object], device: torch.device) -> int | None:
     """Bytes by which memory grows while some work is done, at the highest; None where the system does not tell."""
     work()  # what is made once and kept is no matter here
-    found = [_grown(work, device) for _ in range(REPETITIONS)]
+    found = [fresh_growth(work, device) for _ in range(REPETITIONS)]
     told = sorted(one for one in found if one is not None)
     return told[len(told) // 2] if told else None
 
 
 def fresh_growth(work: Callable[[], object], device: torch.device) -> int | None:
     """The same of work that is done once."""
-    return _grown(work, device)
-
-
-def _grown(work: Callable[[], object], device: torch.device) -> int | None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

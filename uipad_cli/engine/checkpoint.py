@@ -33,6 +33,7 @@ from uipad_cli.engine.record import (
     TRAIN_AGAIN,
     Checkpoint,
     RunConfig,
+    check_file,
     file_hash,
     read_record,
 )
@@ -79,10 +80,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 def load_checked(path: Path, hashes: Mapping[str, str], cure: str) -> dict[str, Tensor]:
     """Tensors of a run's file, checked against its hash in the record. Raises WeightsError with this cure."""
-    if path.name not in hashes or not path.is_file():
-        raise WeightsError(f"{path}: missing", cure)
-    if file_hash(path) != hashes[path.name]:
-        raise WeightsError(f"{path}: damaged, its hash is not the recorded one", cure)
+    check_file(path, hashes, cure)
     return load_tensors(path)
 
 
@@ -97,10 +95,7 @@ def load_run(folder: Path, compute: Compute) -> tuple[Checkpoint, Method]:
     """Rebuild a finished run from its folder alone, every file checked against its hash. Raises WeightsError."""
     record = read_record(folder)
     for name in (METHOD_FILE, BACKBONE_FILE):
-        if not (folder / name).is_file():
-            raise WeightsError(f"{folder / name}: missing", TRAIN_AGAIN)
-        if file_hash(folder / name) != record.sha256.get(name):
-            raise WeightsError(f"{folder / name}: damaged, its hash is not the recorded one", TRAIN_AGAIN)
+        check_file(folder / name, record.sha256, TRAIN_AGAIN)
     try:
         encoder = build_encoder(record.config.backbone, record.config.framing.crop)
         state = load_tensors(folder / BACKBONE_FILE)

@@ -96,7 +96,8 @@ def export(request: Request, *, report: Report = silent) -> Exported:
         report(Progress("export", 1, 2, "comparison with torch"))
         run = open_network(building, request.engine)
         model = ExportedModel(run, graph.grid, graph.voices, graph.top, graph.measured)
-        parity = compared([model.score_arrays(one) for one in batches], expected, source)
+        found = [model.score_arrays(one) for one in batches]
+        parity = compared(found, expected, source, record.config.framing.squares)
         check_parity(parity, request.engine)
         about = Export(
             engine=request.engine, record=record, size=record.config.framing.crop, grid=graph.grid,
@@ -109,14 +110,16 @@ def export(request: Request, *, report: Report = silent) -> Exported:
     return Exported(request.out, about)
 
 
-def compared(found: Sequence[ScoredArrays], expected: Sequence[ScoredArrays], source: str) -> Parity:
-    """How far scores of the same batches are from what was expected."""
+def compared(found: Sequence[ScoredArrays], expected: Sequence[ScoredArrays], source: str, squares: int = 1) -> Parity:
+    """How far scores of the same batches are from what was expected; a pair's score is the worst of its squares."""
     maps, others = (np.concatenate([one.map for one in scores]) for scores in (expected, found))
-    scores, their = (np.concatenate([one.image for one in scores]) for scores in (expected, found))
+    scores, their = (
+        np.concatenate([one.image for one in scores]).reshape(-1, squares).max(axis=1) for scores in (expected, found)
+    )
     apart, between = np.abs(others - maps), np.abs(their - scores)
     return Parity(
         source=source,
-        pairs=sum(len(one.image) for one in expected),
+        pairs=len(scores),
         map_range=float(maps.max() - maps.min()),
         map_mean=float(apart.mean()),
         map_most=float(np.quantile(apart, MOST)),

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from uipad_cli import __version__
-from uipad_cli.engine.record import EXPORT, RECORD, Checkpoint, file_hash
+from uipad_cli.engine.record import EXPORT, RECORD, Checkpoint, check_file
 from uipad_cli.engine.record import VERSION as RECORD_VERSION
 from uipad_cli.errors import ResourceError, UsageError, WeightsError, first_fault
 from uipad_cli.metrics.image_score import image_score, measured_places
@@ -144,11 +144,9 @@ def open_export(folder: Path, engine: Kind, device: str, precision: str) -> tupl
     chosen = _precision(engine, device, precision)
     names = {NETWORK[engine], *about.sha256}
     for name in sorted(names):
-        path = folder / name
-        if not path.is_file():
-            raise WeightsError(f"{path}: missing", EXPORT_AGAIN)
-        if Path(name).name != name or file_hash(path) != about.sha256.get(name):
-            raise WeightsError(f"{path}: damaged, its hash is not the recorded one", EXPORT_AGAIN)
+        if Path(name).name != name:
+            raise WeightsError(f"{folder}: {name!r} is no file of an export", EXPORT_AGAIN)
+        check_file(folder / name, about.sha256, EXPORT_AGAIN)
     run = open_network(folder, engine, chosen)
     return about.record, ExportedModel(run, about.grid, about.voices, about.top, about.measured), chosen
 

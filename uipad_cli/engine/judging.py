@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+from weakref import WeakSet
 
 import cv2
 import numpy as np
@@ -43,6 +44,8 @@ from uipad_cli.records import (
 IMPOSSIBLE = 20.0  # times the usual height
 READ_AHEAD = 2  # batches
 READERS = min(4, os.cpu_count() or 1)  # threads
+
+_COMPILED: WeakSet[object] = WeakSet()  # judges whose compilation was told of: a run of many categories has one
 
 OnError = Callable[[Item, DataError], None]
 
@@ -116,17 +119,21 @@ def _told(by: Judge, pairs: Pairs, task: str) -> Generator[Judged | Refused | Pr
     """What there is to say of all pairs, in order; of a batch first what cannot be read."""
     starts = range(0, len(pairs.items), pairs.batch_size)
     batches = [pairs.items[start : start + pairs.batch_size] for start in starts]
-    done, compiling = 0, getattr(getattr(by, "compute", None), "compiled", False)
+    done, compiling = 0, getattr(getattr(by, "compute", None), "compiled", False) and by not in _COMPILED
     with closing(in_threads(partial(_read, pairs), batches, threads=READERS, most=READ_AHEAD)) as reading:
         for batch in reading:
             yield from (one for one in batch if isinstance(one, Refused))
-            began = time.perf_counter()
-            yield from _judged(by, pairs, [one for one in batch if isinstance(one, _Read)])
+            seconds = 0.0
+            for judged in _judged(by, pairs, [one for one in batch if isinstance(one, _Read)]):
+                seconds += judged.seconds - judged.read_seconds
+                yield judged
             done += len(batch)
-            if compiling:
-                told = f"note: the first batch took {time.perf_counter() - began:.0f} s, most of them to compile"
-                yield Progress("note", 0, 0, note=told)
+            if compiling and seconds:
+                yield Progress(
+                    "note", 0, 0, note=f"note: the first batch took {seconds:.0f} s, most of them to compile"
+                )
                 compiling = False
+                _COMPILED.add(by)
             yield Progress(task, done, len(pairs.items))
 
 
@@ -217,10 +224,7 @@ def without(record: Checkpoint, missing: Missing | None) -> Checkpoint:
     if missing is None:
         return record
     if missing not in record.missing:
-        raise UsageError(
-            f"this run of {record.category} cannot judge without {missing}",
-            LEARN_ALONE,
-        )
+        raise UsageError(f"this run of {record.category} cannot judge without {missing}", LEARN_ALONE)
     return record.model_copy(update={"calibration": record.missing[missing]})
 
 

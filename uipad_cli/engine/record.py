@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -111,6 +112,14 @@ def file_hash(path: Path) -> str:
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror})", "check the path") from error
     return digest.hexdigest()
+
+
+def check_file(path: Path, hashes: Mapping[str, str], cure: str) -> None:
+    """Raise WeightsError with this cure where a file is missing, or its hash is not the recorded one."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: missing", cure)
+    if file_hash(path) != hashes.get(path.name):
+        raise WeightsError(f"{path}: damaged, its hash is not the recorded one", cure)
 
 
 def find_runs(path: Path) -> list[Path]:

@@ -47,8 +47,8 @@ class Method(Protocol):
     """One way to find defects. The engine knows nothing else about it.
 
     The constructor takes the frozen encoder, the options, where to compute, and the seed of everything random.
-    run: what runs `graph` (methods/scorer.py); trains: False where `fit` only remembers features, which must then be
-    computed, and kept, as precisely as those it judges.
+    run: what runs `graph` (methods/scorer.py); trains: False where `fit` only remembers features: they are then
+    computed in the precision of scoring (products alone, where `lighten` keeps weights so, too) and kept as computed.
     """
 
     Options: ClassVar[type[BaseModel]]

@@ -1,4 +1,4 @@
-"""What the frozen encoder sees in good parts: worked out once, kept in half precision, on disk if there is a shelf."""
+"""What the frozen encoder sees in good parts: worked out once, kept as the method asks, on disk if there is a shelf."""
 
 from __future__ import annotations
 

@@ -244,4 +244,4 @@ class PatchCoreMethod:
 
     def _size(self) -> float:
         """Patches in all banks."""
-        return float(sum(len(bank.patches) for bank in self.banks))
+        return float(sum(len(bank.spread) for bank in self.banks))  # a light bank on CUDA has no other patches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from uipad_cli.core import scoring
 from uipad_cli.core.compute import Compute
-from uipad_cli.core.graphs import Recorded
+from uipad_cli.core.graphs import OFTEN, Recorded
 from uipad_cli.errors import ResourceError
 from uipad_cli.records import Batch, Modality, Scores, Voice
 
@@ -57,15 +58,17 @@ def runner(scorer: Scorer, compute: Compute) -> Run:
 
 
 def _compiled(scorer: Scorer) -> Run:
-    """Compiled for the size of batch that comes first; for others, such as the last one, as it is."""
+    """Compiled for the size of batch that comes first, and for what comes OFTEN; else, as the last one, as it is."""
     compiled: Run = torch.compile(scorer, dynamic=False)
-    first: list[object] = []
+    calls: Counter[object] = Counter()
+    shapes: set[object] = set()
 
     def run(rgb: Tensor, geometry: Tensor, known: Modality | None) -> tuple[Tensor, ...]:
         key = (tuple(rgb.shape), known)
-        if not first:
-            first.append(key)
-        return (compiled if key == first[0] else scorer)(rgb, geometry, known)
+        calls[key] += 1
+        if not shapes or calls[key] >= OFTEN:
+            shapes.add(key)
+        return (compiled if key in shapes else scorer)(rgb, geometry, known)
 
     return run
 
