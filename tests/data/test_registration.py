@@ -191,3 +191,14 @@ def test_lines_follow_the_part() -> None:
     away = np.abs(np.hypot(row, column) - 0.5)[found] * SIZE / 2
     assert found.sum() > 200
     assert away.max() < 2.5
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (1, 4000), (2, 4000), (4000, 3)])
+def test_a_strip_has_a_shift_that_nobody_believes(shape: tuple[int, int]) -> None:
+    generator = np.random.default_rng(0)
+    rgb = generator.integers(256, size=(*shape, 3), dtype=np.uint8)
+    strip = Sample(rgb, generator.random(shape, dtype=np.float32), np.ones(shape, dtype=np.bool_))
+    found = estimate_shift([edges(strip)] * 3)
+    assert not found.certain
+    assert np.isfinite([found.right, found.down, found.now, found.best, found.lead, found.spread]).all()
+    assert lines(edges(strip), shape).shape == shape

@@ -79,7 +79,7 @@ class Shift:
 
 def edges(sample: Sample) -> Edges:
     """Edges of the colour image, and of the height with the outline of what was measured."""
-    step = -(-max(sample.valid.shape) // _LONGEST)
+    step = min(-(-max(sample.valid.shape) // _LONGEST), *sample.valid.shape)  # something is left of a strip
     rgb, height = _shrunk(sample.rgb.astype(np.float32), step), _shrunk(sample.height, step)
     density = _shrunk(sample.valid.astype(np.float32), step)
     seen = np.ones(height.shape, dtype=np.bool_)
@@ -207,7 +207,7 @@ def _strengths(gradients: list[Field], believed: Mask) -> Field:
 def _gradient(image: npt.NDArray[np.floating]) -> Field:
     """Rise per pixel to the right, and downwards as the imaginary part, [h,w]."""
     smooth = cv2.GaussianBlur(image.astype(np.float32), (0, 0), _BLUR)
-    down, right = np.gradient(smooth)
+    down, right = (np.gradient(smooth, axis=axis) if side > 1 else 0 * smooth for axis, side in enumerate(smooth.shape))
     return np.asarray(right + 1j * down, dtype=np.complex64)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from uipad_cli.engine.record import (
     versions,
 )
 from uipad_cli.engine.runtime import choose_compute
+from uipad_cli.engine.sealed import write_sealed
 from uipad_cli.errors import UipadError, UsageError, WeightsError
 from uipad_cli.methods.base import Method
 from uipad_cli.methods.scorer import Scorer
@@ -105,7 +107,7 @@ def export(request: Request, *, report: Report = silent) -> Exported:
             versions=versions() | {PACKAGE[request.engine]: str(module.__version__)},
             sha256={path.name: file_hash(path) for path in sorted(building.iterdir())},
         )  # fmt: skip
-        files.write_json(building / EXPORT, about.model_dump(mode="json"))
+        write_sealed(building / EXPORT, about.model_dump(mode="json"))
     report(Progress("export", 2, 2))
     return Exported(request.out, about)
 
@@ -225,8 +227,8 @@ def _write_onnx(program: torch.export.ExportedProgram, outputs: Sequence[str], s
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what converters tell programmers."""
-    with warnings.catch_warnings():
+    """Without what converters tell programmers, some of them by printing it."""
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:
