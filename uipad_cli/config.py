@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from uipad_cli.errors import UsageError
 
-MAXIMUM_BYTES = 1 << 20
+MAXIMUM_BYTES = 1 << 17  # on which a second is spent
+_SHOWN = 200  # letters of a value in a message
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -43,7 +44,7 @@ def merge(
         key = key.strip()
         if not separator or not key:
             raise UsageError(f"--set {setting!r} is not of the form key=value", "write for example --set seed=1")
-        value = _parse(text, f"--set {key}")
+        value, _ = _parse(text, f"--set {key}")
         for part in reversed(key.split(".")):
             value = {part: value}
         _overlay(values, value)
@@ -62,7 +63,8 @@ def build(model: type[Model], configuration: Configuration, prefix: str = "") ->
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise UsageError(f"{_where(prefix, configuration)}: {prefix} must be a table of keys, not {values!r}")
+        told = repr(values)[:_SHOWN]
+        raise UsageError(f"{_where(prefix, configuration)}: {prefix} must be a table of keys, not {told}")
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -74,8 +76,9 @@ def build(model: type[Model], configuration: Configuration, prefix: str = "") ->
         known = _keys(model, place[:-1])
         near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.5)
         cure = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        raise UsageError(f"{where}: unknown key {key!r}", cure)
-    raise UsageError(f"{where}: {key} = {fault['input']!r}: {fault['msg']}", "correct the value")
+        raise UsageError(f"{where}: unknown key {key[:_SHOWN]!r}", cure)
+    told = repr(fault["input"])[:_SHOWN]
+    raise UsageError(f"{where}: {key[:_SHOWN]} = {told}: {fault['msg'][:_SHOWN]}", "correct the value")
 
 
 def _where(key: str, configuration: Configuration) -> str:
@@ -110,23 +113,28 @@ def _overlay(base: dict[str, Any], upper: Mapping[str, Any]) -> None:
 
 def _read(path: Path, origins: dict[str, str]) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():  # nobody may fill a pipe
+            raise UsageError(f"{path}: a folder or a special file, not a file", "check the path")
         if path.stat().st_size > MAXIMUM_BYTES:
-            raise UsageError(f"{path}: larger than 1 MiB", "a configuration is a short YAML file")
+            raise UsageError(f"{path}: larger than {MAXIMUM_BYTES >> 10} KiB", "a configuration is a short YAML file")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as a configuration ({error})", "check the path") from error
-    values = _parse(text, str(path))
+    values, node = _parse(text, str(path))
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise UsageError(f"{path}: is not a table of `key: value` lines", "see configs/ for examples")
-    _note_lines(yaml.compose(text, Loader=_Loader), str(path), "", origins)
+    _note_lines(node, str(path), "", origins)
     return values
 
 
-def _parse(text: str, origin: str) -> Any:
+def _parse(text: str, origin: str) -> tuple[Any, yaml.Node | None]:
+    """The value, and the node that knows its lines."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return None if node is None else loader.construct_document(node), node
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UsageError(f"{origin}{line}: {error.problem}", "correct the YAML") from error

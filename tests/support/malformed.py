@@ -22,6 +22,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import tifffile
+from encoded import png_chunks, png_of
 
 SIZE = 64
 FOCAL = 80
@@ -150,33 +151,19 @@ def npy_header(shape: tuple[int, ...], kind: str = "<f4") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
-def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    found, place = [], 8
-    while place < len(data):
-        length, kind = struct.unpack_from(">I4s", data, place)
-        found.append((kind, data[place + 8 : place + 8 + length]))
-        place += 12 + length
-    return found
-
-
-def png(parts: list[tuple[bytes, bytes]]) -> bytes:
-    told = [struct.pack(">I", len(body)) + kind + body for kind, body in parts]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(one + struct.pack(">I", zlib.crc32(one[4:])) for one in told)
-
-
 def resized_png(data: bytes, width: int, height: int) -> bytes:
     """A PNG that declares another size than it has."""
-    (kind, head), *rest = chunks(data)
-    return png([(kind, struct.pack(">II", width, height) + head[8:]), *rest])
+    (kind, head), *rest = png_chunks(data)
+    return png_of([(kind, struct.pack(">II", width, height) + head[8:]), *rest])
 
 
 def animated_png(first: Array, second: Array) -> bytes:
-    head, *body, end = chunks(encoded(".png", first))
+    head, *body, end = png_chunks(encoded(".png", first))
     control = struct.pack(">IIIIIHHBB", 0, SIZE, SIZE, 0, 0, 1, 10, 0, 0)
-    other = b"".join(data for kind, data in chunks(encoded(".png", second)) if kind == b"IDAT")
+    other = b"".join(data for kind, data in png_chunks(encoded(".png", second)) if kind == b"IDAT")
     later = struct.pack(">I", 1) + control[4:]
     frames = [(b"acTL", struct.pack(">II", 2, 0)), (b"fcTL", control), *body, (b"fcTL", later)]
-    return png([head, *frames, (b"fdAT", struct.pack(">I", 2) + other), end])
+    return png_of([head, *frames, (b"fdAT", struct.pack(">I", 2) + other), end])
 
 
 TURNED = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # orientation 6: a quarter turn
@@ -188,8 +175,8 @@ def turned_jpeg() -> bytes:
 
 
 def turned_png() -> bytes:
-    head, *rest = chunks(encoded(".png", rgb(0)))
-    return png([head, (b"eXIf", TURNED), *rest])
+    head, *rest = png_chunks(encoded(".png", rgb(0)))
+    return png_of([head, (b"eXIf", TURNED), *rest])
 
 
 def jpeg_of_size(width: int, height: int) -> bytes:

@@ -11,11 +11,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from uipad_cli.data import choose_category, files
 from uipad_cli.data.headers import PNG_HEADER, is_png, png_size
 from uipad_cli.data.layout import entries, named_categories
+from uipad_cli.data.markup import YAML_CAP, parse_yaml
 from uipad_cli.errors import DataError
 from uipad_cli.records import GOOD, Item
 
@@ -42,16 +41,6 @@ _NAME = re.compile(
 _NEEDED = (f"image_{DEFAULT_LIGHT}.png", "depth.png", "info_depth.yaml")
 _MASKS = ("mask.png", *(f"{defect}_mask.png" for defect in DEFECTS))
 _FARTHEST = 1e9  # metres; beyond it, and for what is not a number at all, a range makes no sense
-_YAML_CAP = 64 * 1024
-_YAML_TROUBLE = (  # all that a damaged or hostile file has been seen to raise
-    yaml.YAMLError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    OverflowError,
-    RecursionError,
-)
 
 Parts = dict[str, Path]  # what follows the index in a file's name → the file
 
@@ -211,10 +200,10 @@ def _number(path: Path, values: dict[Any, Any], key: str) -> float:
 
 
 def _mapping(path: Path) -> dict[Any, Any]:
-    data = files.read_bytes(path, _YAML_CAP)
+    data = files.read_bytes(path, YAML_CAP)
     try:
-        value = yaml.safe_load(data)
-    except _YAML_TROUBLE as error:
+        value = parse_yaml(data)
+    except ValueError as error:
         reason = " ".join(str(error).split())  # it draws over several lines
         raise DataError(f"{path}: not valid YAML: {reason:.200}", "unpack it again") from error
     if not isinstance(value, dict):
@@ -225,6 +214,8 @@ def _mapping(path: Path) -> dict[Any, Any]:
 def _png_size(path: Path) -> tuple[int, int]:
     """Width and height, from the first bytes: thousands of depth images need not be read to list them."""
     try:
+        if not path.is_file():  # nobody may fill a pipe
+            raise DataError(f"{path}: cannot be read: a folder or a special file", "copy or export it again")
         with path.open("rb") as file:
             head = file.read(PNG_HEADER)
     except OSError as error:

@@ -12,10 +12,13 @@ from uipad_cli.errors import DataError
 
 PIXEL_CAP = 64 * 1024 * 1024
 PNG_HEADER = 33  # bytes: signature, then the chunk that holds the size
+SCAN_CAP = 100  # of a jpeg, each of which may go over the whole picture; progressive ones have about ten
+REASON_CAP = 300  # letters: what is quoted from a damaged file can be as long as it
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # colour type -> channels; a palette holds colours
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
+_JPEG_SEGMENT = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")  # what is not a part of a scan
 _JPEG_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 _MARKS = (
@@ -94,7 +97,7 @@ def check_size(width: int, height: int, path: Path) -> None:
 
 def damaged(path: Path, reason: str) -> DataError:
     """The one way to say that a file is broken."""
-    return DataError(f"{path}: the file is damaged: {reason}", "copy or export it again")
+    return DataError(f"{path}: the file is damaged: {reason[:REASON_CAP]}", "copy or export it again")
 
 
 def _parse(data: bytes) -> Header | None:
@@ -149,12 +152,53 @@ def _jpeg(data: bytes) -> Header:
             place += 2
         elif marker in _JPEG_FRAME:
             bits, height, width, channels = struct.unpack_from(">BHHB", data, place + 4)
-            if data.rfind(b"\xff\xd9") < place:
-                raise ValueError(f"the JPEG is cut short at byte {len(data)}")
+            _check_scans(data, place)
             return Header("jpeg", width, height, channels, bits)
         else:
             place += 2 + int(struct.unpack_from(">H", data, place + 2)[0])
     raise ValueError("the JPEG holds no picture")
+
+
+def _check_scans(data: bytes, frame: int) -> None:
+    """Raise ValueError where a JPEG has no end, too many scans, or fewer restart markers than its size asks for.
+
+    Decoders say nothing of lines that are lost, and go over the whole picture for every scan.
+    """
+    scans, interval, place = 0, 0, frame
+    while match := _JPEG_SEGMENT.search(data, place):
+        marker, place = match[1][0], match.end()
+        if marker == 0xD9:
+            return
+        if place + 2 > len(data):
+            break
+        length = struct.unpack_from(">H", data, place)[0]
+        if marker == 0xDD:
+            interval = struct.unpack_from(">H", data, place + 2)[0]
+        if marker == 0xDA:
+            scans += 1
+            if scans > SCAN_CAP:
+                raise ValueError(f"the JPEG holds more than {SCAN_CAP} scans")
+            if interval:
+                _check_restarts(data, frame, place, interval)
+        place += length
+    raise ValueError(f"the JPEG is cut short at byte {len(data)}")
+
+
+def _check_restarts(data: bytes, frame: int, scan: int, interval: int) -> None:
+    """frame: the byte of the marker of the frame; scan: the byte behind that of a scan, with restarts in it."""
+    height, width, channels = struct.unpack_from(">HHB", data, frame + 5)
+    if data[frame + 1] not in (0xC0, 0xC1) or data[scan + 2] != channels:
+        return  # scans of a part of the channels, whose sizes differ
+    sampling = data[frame + 11 : frame + 10 + 3 * channels : 3]
+    across, down = (max(each) for each in zip(*((one >> 4, one & 15) for one in sampling), strict=True))
+    if channels == 1 or 0 in (across, down):
+        across = down = 1
+    blocks = -(-width // (8 * across)) * -(-height // (8 * down))
+    match = _JPEG_SEGMENT.search(data, scan)
+    end = match.start() if match else len(data)
+    found = sum(data.count(bytes([0xFF, marker]), scan, end) for marker in range(0xD0, 0xD8))
+    if found < -(-blocks // interval) - 1:
+        raise ValueError(f"{found} of {-(-blocks // interval) - 1} restart markers are in the JPEG")
 
 
 def _bmp(data: bytes) -> Header:

@@ -6,18 +6,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from uipad_cli.data import files
+from uipad_cli.data.markup import YAML_CAP, parse_yaml
 from uipad_cli.data.sensor import Intrinsics
 from uipad_cli.errors import UipadError, UsageError
 
-_CAP = 1024 * 1024
 _HOW = (
     "fx,fy,cx,cy in pixels, one focal length, or a file: json or yaml with fx, fy, cx, cy, intrinsic_matrix, K or"
     " camera_matrix, or the xml of a PCL grabber"
 )
 _XML = {"fx": "focal_length_x", "fy": "focal_length_y", "cx": "principal_point_x", "cy": "principal_point_y"}
+_LARGEST = 1e9  # pixels
 _MATRICES = ("intrinsic_matrix", "camera_matrix", "K", "k")
 
 
@@ -36,7 +35,7 @@ def parse_intrinsics(text: str) -> Intrinsics:
 
 def _from_file(path: Path) -> Intrinsics:
     try:
-        text = files.read_bytes(path, _CAP).decode("utf-8-sig")
+        text = files.read_bytes(path, YAML_CAP).decode("utf-8-sig")
     except (UipadError, UnicodeDecodeError) as error:
         raise UsageError(f"--intrinsics {path}: neither numbers nor a file that can be read: {error}", _HOW) from error
     found = _from_xml(text) if text.lstrip().startswith("<") else _from_mapping(text)
@@ -61,11 +60,11 @@ def _from_xml(text: str) -> list[float] | None:
 def _from_mapping(text: str) -> list[float] | None:
     """JSON is YAML, but for tabs, which some cameras write."""
     try:
-        content = yaml.safe_load(text.replace("\t", " "))
-    except (yaml.YAMLError, ValueError, RecursionError):
+        content = parse_yaml(text.replace("\t", " "))
+    except ValueError:
         return None
     for place in _mappings(content, 3):
-        keys = {str(key).lower(): value for key, value in place.items()}
+        keys = {key.lower(): value for key, value in place.items() if isinstance(key, str)}
         if all(_is_number(keys.get(name)) for name in ("fx", "fy", "cx", "cy")):
             return [float(keys[name]) for name in ("fx", "fy", "cx", "cy")]
         for name in _MATRICES:
@@ -94,7 +93,7 @@ def _from_matrix(matrix: Any) -> list[float] | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def _camera(numbers: list[float], told: str) -> Intrinsics:

@@ -23,7 +23,10 @@ from uipad_cli.errors import DataError, ResourceError
 
 HEADER_CAP = 64 * 1024  # bytes of a pgm or ppm
 MEMBER_CAP = 1000  # arrays in one npz
-DECODE_SECONDS = 120
+REMARK_CAP = 1000  # in an ascii pgm or ppm
+DECODE_SECONDS = 10  # of a small picture
+DECODE_SPEED = 1_000_000  # numbers a second, which is slow
+DECODE_ROOM = 512 * 1024 * 1024  # bytes besides the numbers
 
 _SMALLER = "check that the file is not damaged, or scale it down"
 _KNOWN = ("xyz", "points", "depth", "z", "height", "arr_0")  # what is taken from an npz, first come first served
@@ -55,7 +58,12 @@ pipe = os.fdopen(os.dup(1), "wb")
 nowhere = os.open(os.devnull, os.O_WRONLY)
 os.dup2(nowhere, 1)
 os.dup2(nowhere, 2)
-sys.path[:] = sys.argv[3:]
+sys.path[:] = sys.argv[4:]
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[3]),) * 2)
+except (ImportError, ValueError, OSError):
+    pass
 import numpy, OpenEXR
 channels = OpenEXR.File(sys.argv[1], separate_channels=True).channels()
 for name in sys.argv[2].split("\\n"):
@@ -149,6 +157,8 @@ def _pnm(data: bytes, path: Path, kinds: str) -> tuple[Raster, int]:
 
 def _written(text: bytes, count: int, top: int, path: Path) -> npt.NDArray[np.int64]:
     """`count` numbers of an ascii image, [count]."""
+    if text.count(b"#") > REMARK_CAP:
+        raise damaged(path, f"more than {REMARK_CAP} remarks among its pixels")
     text = re.sub(rb"#[^\r\n]*", b"", text)
     if text.translate(None, b"0123456789 \t\r\n\v\f"):
         raise damaged(path, "something other than numbers among its pixels")
@@ -172,20 +182,20 @@ def read_exr(data: bytes, path: Path) -> Raster:
     `path`, in a process of its own. Raises DataError, ResourceError where the package OpenEXR is missing.
     """
     try:
-        width, height, names = _exr_header(data, path)
+        width, height, names, size = _exr_header(data, path)
     except (struct.error, IndexError) as error:
         raise damaged(path, "it ends inside its header") from error
     except ValueError as error:
         raise damaged(path, str(error)) from error
     if find_spec("OpenEXR") is None:
         raise ResourceError(f"{path}: EXR needs the package OpenEXR", "pip install 'uipad[exr]'")
-    command = [sys.executable, "-I", "-c", _EXR_CHILD, os.fspath(path.absolute()), "\n".join(names), *sys.path]
+    what = [os.fspath(path.absolute()), "\n".join(names), str(4 * size + DECODE_ROOM)]
+    command = [sys.executable, "-I", "-c", _EXR_CHILD, *what, *sys.path]
+    seconds = DECODE_SECONDS + size / 4 / DECODE_SPEED
     try:
-        child = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False, timeout=DECODE_SECONDS
-        )
+        child = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False, timeout=seconds)
     except subprocess.TimeoutExpired as error:
-        raise damaged(path, f"its picture is not decoded within {DECODE_SECONDS} seconds") from error
+        raise damaged(path, f"its picture is not decoded within {seconds:.0f} seconds") from error
     except OSError as error:
         raise ResourceError(f"{path}: cannot be decoded, no process can be started: {error.strerror}") from error
     if child.returncode != 0 or len(child.stdout) != 4 * width * height * len(names):
@@ -194,8 +204,11 @@ def read_exr(data: bytes, path: Path) -> Raster:
     return planes[0] if len(names) == 1 else np.ascontiguousarray(np.moveaxis(planes, 0, -1))
 
 
-def _exr_header(data: bytes, path: Path) -> tuple[int, int, list[str]]:
-    """Width, height and the channels to take. Raises DataError, or what a damaged header leads to."""
+def _exr_header(data: bytes, path: Path) -> tuple[int, int, list[str], int]:
+    """Width, height, the channels to take, and the bytes of all there are.
+
+    Raises DataError, or what a damaged header leads to.
+    """
     magic, version = struct.unpack_from("<II", data)
     if magic != 0x01312F76 or version & 0xFF != 2:
         raise ValueError("it does not begin like an OpenEXR file")
@@ -211,7 +224,8 @@ def _exr_header(data: bytes, path: Path) -> tuple[int, int, list[str]]:
         raise ValueError(f"it declares {width} x {height} pixels")
     check_size(width, height, path)
     channels = _exr_channels(found["channels"])
-    if width * height * sum(channels.values()) > ARRAY_CAP:
+    size = width * height * sum(channels.values())
+    if size > ARRAY_CAP:
         raise DataError(
             f"{path}: {width} x {height} pixels of {len(channels)} channels are more than {ARRAY_CAP} bytes", _SMALLER
         )
@@ -222,7 +236,7 @@ def _exr_header(data: bytes, path: Path) -> tuple[int, int, list[str]]:
     spelled = {name.upper(): name for name in channels}
     for choice in (*_EXR_CHOICES, tuple(spelled) if len(spelled) == 1 else ("",)):
         if spelled.keys() >= set(choice):
-            return width, height, [spelled[name] for name in choice]
+            return width, height, [spelled[name] for name in choice], size
     raise DataError(
         f"{path}: which of its channels is meant? it holds {', '.join(channels)[:200]}",
         "save a file with X, Y, Z or with one channel of depth",

@@ -26,8 +26,9 @@ ARRAY_CAP = 1024 * 1024 * 1024  # bytes
 _ORIENTATION, _EXTRA_SAMPLES = 274, 338  # tags
 _SHORT = 3
 _DEFLATE = (8, 32946)
-_LZW = 5
-_COMPRESSIONS = (1, _LZW, 32773, *_DEFLATE)  # none, LZW, PackBits: others can grow without a bound
+_BY_OPENCV = (5, 32773)  # LZW, PackBits
+_SHARED = 4  # times that all strips together may be as long as the file: each is read, also where they overlap
+_COMPRESSIONS = (1, *_BY_OPENCV, *_DEFLATE)  # others can grow without a bound
 
 _NPY_TROUBLE = (  # all that a damaged header has been seen to raise
     ValueError,
@@ -56,10 +57,11 @@ def untagged(data: bytes, path: Path) -> bytes:
     """The same file without a word on how to turn it, and on what its fourth channel means.
 
     Other decoders obey both: they turn the picture, although its geometry stays, and multiply its colours by alpha.
-    Raises DataError.
+    And they say nothing of a strip that cannot be unpacked. Raises DataError.
     """
     changed = bytearray(data)
     with _first_page(data, path) as page:
+        _check_inflated(page, path)
         for code, plain in ((_ORIENTATION, 1), (_EXTRA_SAMPLES, 0)):
             tag = page.tags.get(code)
             if tag is not None and tag.count == 1 and int(tag.dtype) == _SHORT:
@@ -78,21 +80,28 @@ def read_tiff(data: bytes, path: Path) -> tuple[Raster, str]:
             raise DataError(f"{path}: {channels} channels where one (depth) or three (xyz) are expected")
         if int(page.compression) not in _COMPRESSIONS:
             raise DataError(f"{path}: its compression ({page.compression.name}) is not supported", "save it without")
+        _check_numbers(page.dtype, page.shape, path)
         _check_inflated(page, path)
-        array = _unpack_lzw(data, page, path) if int(page.compression) == _LZW else np.asarray(page.asarray())
+        array = _unpack(data, page, path) if int(page.compression) in _BY_OPENCV else np.asarray(page.asarray())
         if page.axes.startswith("S"):  # planar: [3,H0,W0]
             array = np.moveaxis(array, 0, -1)
         shape = (height, width) if channels == 1 else (height, width, 3)
         return np.ascontiguousarray(array.reshape(shape)), str(page.description)
 
 
-def _unpack_lzw(data: bytes, page: Any, path: Path) -> Raster:
-    """What OpenCV writes unless told otherwise; it reads it, too, with the channels turned round."""
+def _unpack(data: bytes, page: Any, path: Path) -> Raster:
+    """LZW is what OpenCV writes unless told otherwise; it reads it, too, with the channels turned round.
+
+    PackBits by tifffile alone would take ten times the memory of the image, and of whatever a strip unpacks to.
+    """
+    told = f"{path}: a tiff ({page.compression.name}) of a kind that cannot be read"
+    if page.dtype == np.float16 or page.axes.startswith("S"):
+        raise DataError(told, "save it without compression")
     array = cv2.imdecode(np.frombuffer(untagged(data, path), np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None:
-        raise damaged(path, "its LZW strips cannot be unpacked")
-    if array.dtype != page.dtype or array.size != prod(page.shape) or page.axes.startswith("S"):
-        raise DataError(f"{path}: an LZW tiff of a kind that cannot be read", "save it without compression")
+        raise damaged(path, f"its {page.compression.name} strips cannot be unpacked")
+    if array.dtype != page.dtype or array.size != prod(page.shape):
+        raise DataError(told, "save it without compression")
     return np.ascontiguousarray(array[..., ::-1]) if array.ndim == 3 else np.asarray(array)
 
 
@@ -105,8 +114,11 @@ def read_npy(data: bytes, path: Path) -> Raster:
         shape, _, dtype = read(stream)
         if dtype.hasobject:
             raise DataError(f"{path}: holds Python objects, which are never loaded", "save a plain array")
+        _check_numbers(dtype, shape, path)
         if prod(shape) * dtype.itemsize != len(data) - stream.tell():
             raise damaged(path, f"its header promises {dtype} {list(shape)}, which is not what follows")
+        if len(shape) > 1:
+            check_size(shape[1], shape[0], path)
         array = np.load(BytesIO(data), allow_pickle=False)
     except _NPY_TROUBLE as error:
         raise damaged(path, str(error)) from error
@@ -114,8 +126,14 @@ def read_npy(data: bytes, path: Path) -> Raster:
         array = array[..., 0]
     if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] != 3):
         raise DataError(f"{path}: an array {list(shape)} where [H,W] (depth) or [H,W,3] (xyz) is expected")
-    check_size(array.shape[1], array.shape[0], path)
     return np.ascontiguousarray(array)
+
+
+def _check_numbers(dtype: np.dtype[Any], shape: tuple[int, ...], path: Path) -> None:
+    """Raise DataError for words, dates, records, complex numbers and bits."""
+    if dtype.kind not in "iuf":
+        told = f"{str(dtype)[:40]} [{','.join(map(str, shape))[:40]}]"
+        raise DataError(f"{path}: {told} where plain numbers are expected", "save it as float32")
 
 
 @contextmanager
@@ -143,16 +161,23 @@ def _layout(page: Any, path: Path) -> tuple[int, int, int]:
     check_size(width, height, path)
     if page.nbytes > ARRAY_CAP:
         raise DataError(f"{path}: declares {page.nbytes} bytes, more than the limit of {ARRAY_CAP}")
+    size = page.parent.filehandle.size
+    if sum(min(count, size) for count in page.databytecounts) > _SHARED * size:
+        raise damaged(path, f"its {len(page.databytecounts)} strips hold more than the file")
     return height, width, channels
 
 
 def _check_inflated(page: Any, path: Path) -> None:
-    """Refuse a deflated strip that unpacks to more than its place in the image, before it is unpacked."""
+    """Refuse a deflated strip that is damaged, or unpacks to more than its place in the image, before it is taken."""
     if int(page.compression) not in _DEFLATE:
         return
     room = prod(page.chunks) * page.dtype.itemsize
     stream = page.parent.filehandle
     for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False):
         stream.seek(offset)
-        if len(zlib.decompressobj().decompress(stream.read(size), room + 1)) > room:
+        inflater = zlib.decompressobj()
+        unpacked = len(inflater.decompress(stream.read(size), room + 1))
+        if unpacked > room:
             raise damaged(path, f"a strip unpacks to more than {room} bytes")
+        if size and unpacked < room and not inflater.eof:
+            raise damaged(path, f"a strip ends after {unpacked} bytes")

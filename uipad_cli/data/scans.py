@@ -138,7 +138,7 @@ def read_file(
     if kind == "z":
         return _from_heights(raster[..., 2] if raster.ndim == 3 else raster, sensor, path)
     points = _facing(raster, sensor)
-    points[~is_measured(raster, sensor)] = 0
+    points[~(is_measured(raster, sensor) & (points[..., 2] > 0))] = 0
     if points.ndim == 2:
         points = _organise(points, None if sensor.axis == "up" else sensor.camera, size, path)
     _check_any(points, path, "point")
@@ -213,7 +213,7 @@ def _from_heights(raster: Raster, sensor: Sensor, path: Path) -> Floats:
     """Points on a regular grid: what the file says of x and y is not asked."""
     with np.errstate(over="ignore", invalid="ignore"):
         z = metres(raster, sensor)
-        z = {"away": z, "toward": -z, "up": REFERENCE - z}[sensor.axis]
+        z = {"away": z, "toward": -z, "up": REFERENCE - z}[sensor.axis].astype(np.float32)
     there = is_measured(raster, sensor) & np.isfinite(z) & (z > 0)
     x, y = np.meshgrid(*(np.arange(size) * sensor.pitch for size in raster.shape[::-1]))
     points = np.stack([x, y, z], axis=-1).astype(np.float32)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from uipad_cli.data import SPLITS, choose_category, files
 from uipad_cli.data.layout import DEFECT, GEOMETRY_NAMES, SPLIT_NAMES, defect_of, own_name
+from uipad_cli.data.markup import parse_json
 from uipad_cli.errors import DataError
 from uipad_cli.records import GOOD, UNLABELLED, Item
 
@@ -27,6 +27,8 @@ _COLUMNS = ("rgb", *GEOMETRY_NAMES, "mask", "split", "label", "category", "name"
 _GOOD = ("good", "ok", "normal", "0", "false")
 _BAD = ("bad", "ng", "anomaly", "anomalous", "defective", "1", "true")
 _CAP = 64 * 1024 * 1024
+_LINE_CAP = 250_000  # each takes a kilobyte
+_COLUMN_CAP = 200  # each that is unknown is compared with those that are
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def _rows(table: Path) -> Iterator[_Row]:
         text = files.read_bytes(table, _CAP).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{table}: not UTF-8: {error}", "save the table as UTF-8") from error
+    if text.count("\n") > _LINE_CAP:
+        raise DataError(f"{table}: has more than {_LINE_CAP} lines", "make several tables of it")
     lines = _csv_lines(text, table) if table.suffix.lower() == ".csv" else _json_lines(text, table)
     empty = True
     for number, cells in lines:
@@ -119,14 +123,16 @@ def _json_lines(text: str, table: Path) -> Iterator[tuple[int, dict[str, str]]]:
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
+            found = parse_json(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{table}, line {number}: not JSON: {error}", "one object on each line") from error
         if not isinstance(found, dict):
             raise DataError(f"{table}, line {number}: not an object", 'such as {"rgb": "a.png", "depth": "b.png"}')
+        if any(isinstance(value, list | dict) for value in found.values()):
+            raise DataError(f"{table}, line {number}: a list or an object in a column", "a plain value for each name")
         if any("\ud800" <= letter <= "\udfff" for value in found.values() for letter in _plain(value)):
             raise DataError(f"{table}, line {number}: half a letter (a lone surrogate)", "save the table as UTF-8")
-        yield number, {str(key): _plain(value) for key, value in found.items() if value is not None}
+        yield number, {key: _plain(value) for key, value in found.items() if value is not None}
 
 
 def _plain(value: object) -> str:
@@ -135,6 +141,8 @@ def _plain(value: object) -> str:
 
 def _named(cells: Mapping[str, str], table: Path) -> dict[str, str]:
     """Cells by their proper column; a column that is nearly one of them is a slip, any other is passed over."""
+    if len(cells) > _COLUMN_CAP:
+        raise DataError(f"{table}: has more than {_COLUMN_CAP} columns", "leave out those that are not needed")
     named: dict[str, str] = {}
     for key, value in cells.items():
         column = _ALIASES.get(key.lower(), key.lower())
