@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -353,6 +354,16 @@ def test_doctor_names_versions_device_weights_and_disk(capsys):
     (tiny,) = [finding for finding in told["findings"] if finding["name"] == "backbone tiny"]
     assert (tiny["status"], "sha256" in tiny["detail"]) == ("ok", True)
     assert "uipad doctor" in err
+
+
+def test_doctor_names_what_is_done_and_kept_at_a_time(capsys, monkeypatch):
+    found = {one["name"]: one for one in json.loads(call(capsys, "doctor", "--json")[1])["findings"]}
+    assert re.search(r"torch \d+ threads .*prepare \d+ processes .*threads read up to 2", found["at a time"]["detail"])
+    assert "of at most 20 GB (UIPAD_CACHE_GB)" in found["feature cache"]["detail"]
+    monkeypatch.setenv("UIPAD_CACHE_GB", "many")
+    code, out, _ = call(capsys, "doctor", "--json")
+    found = {one["name"]: one for one in json.loads(out)["findings"]}
+    assert (code, found["feature cache"]["status"]) == (5, "fails")
 
 
 def test_a_bug_exits_with_1_and_shows_its_trace_only_when_asked(capsys, monkeypatch, world, pair):

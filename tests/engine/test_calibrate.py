@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 from program import call
+from records import change_record
 
 from uipad_cli import config
 from uipad_cli.engine.calibrate import Request, calibrate
@@ -182,9 +183,10 @@ def test_the_mixture_of_several_categories_is_told(world, tmp_path, capsys):
 def test_several_runs_are_all_calibrated_or_none(world, tmp_path, capsys):
     for name in ("a", "b"):
         shutil.copytree(world.run, tmp_path / "runs" / name)
-    record = json.loads((tmp_path / "runs" / "b" / "checkpoint.json").read_text())
-    record["calibration"]["scores"] = record["calibration"]["scores"][:1]  # too few for an assumption
-    (tmp_path / "runs" / "b" / "checkpoint.json").write_text(json.dumps(record))
+    change_record(
+        tmp_path / "runs" / "b" / "checkpoint.json",
+        lambda record: record["calibration"].update(scores=record["calibration"]["scores"][:1]),
+    )  # too few for an assumption
     before = (tmp_path / "runs" / "a" / "checkpoint.json").read_bytes()
     assert call(capsys, "calibrate", tmp_path / "runs", "--fpr", 0.01)[0] == 2
     assert (tmp_path / "runs" / "a" / "checkpoint.json").read_bytes() == before

@@ -1,9 +1,9 @@
-import json
 import random
 import shutil
 
 import pytest
 import torch
+from records import change_record
 
 from uipad_cli.core.compute import Compute
 from uipad_cli.engine import checkpoint
@@ -21,10 +21,7 @@ def copy(world, tmp_path):
 
 
 def change(folder, edit):
-    path = folder / RECORD
-    content = json.loads(path.read_text())
-    edit(content)
-    path.write_text(json.dumps(content))
+    change_record(folder / RECORD, edit)
 
 
 def test_a_run_is_rebuilt_from_its_folder_alone(copy, monkeypatch):
@@ -57,7 +54,7 @@ def test_a_missing_file_is_named(copy, name):
 
 def test_another_version_says_who_wrote_it(copy):
     change(copy, lambda content: content.update(version=7, versions={"uipad": "9.1"}))
-    with pytest.raises(WeightsError, match=r"version 7, written by uipad 9\.1.*reads version 3"):
+    with pytest.raises(WeightsError, match=r"version 7, written by uipad 9\.1.*reads version 4"):
         checkpoint.load_run(copy, CPU)
 
 
@@ -72,7 +69,7 @@ def test_another_version_says_who_wrote_it(copy):
         (lambda content: content["config"]["options"].update(prototypes=5), "queries"),
         (lambda content: content.update(extra=1), "extra"),
         (lambda content: content["config"].update(backbone="vit_base_patch14_dinov2.nonsense"), "nonsense"),
-        (lambda content: content.update(version=4, versions=[1]), "unknown"),
+        (lambda content: content.update(version=5, versions=[1]), "unknown"),
     ],
 )
 def test_a_record_that_does_not_fit_is_refused(copy, edit, told):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from records import change_record
 
 from uipad_cli import config
 from uipad_cli.data import files, scenes
@@ -206,9 +207,8 @@ def test_the_page_tells_an_order_only_where_there_is_one(line, tmp_path):
 
 def test_scores_of_a_run_that_learned_from_its_good_parts_are_not_compared(line, tmp_path):
     run = shutil.copytree(line.run, tmp_path / "run")
-    record = json.loads((run / RECORD).read_text())
-    record["calibration"] |= {"learned_from": True, "source": "whatever they are called"}
-    (run / RECORD).write_text(json.dumps(record))
+    told = {"learned_from": True, "source": "whatever they are called"}
+    change_record(run / RECORD, lambda record: record["calibration"].update(told))
     found = drift(run, line.prepared)
     assert found.compared.alarms is None
     assert any("did not learn from, so scores are not compared" in told for told in found.sentences())
@@ -236,9 +236,7 @@ class TestFingerprints:
         run = shutil.copytree(line.run, tmp_path / "run")
         kept = read_fingerprints(run, read_record(run))
         (run / CALIBRATION_FILE).unlink()
-        record = json.loads((run / RECORD).read_text())
-        del record["sha256"][CALIBRATION_FILE]
-        (run / RECORD).write_text(json.dumps(record))
+        change_record(run / RECORD, lambda record: record["sha256"].pop(CALIBRATION_FILE))
         with pytest.raises(WeightsError, match=CALIBRATION_FILE) as caught:
             drift(run, line.prepared)
         assert "uipad calibrate RUN DATA" in caught.value.cure
@@ -263,9 +261,8 @@ class TestFingerprints:
         if definition is not None:
             tensors["definition"] = torch.tensor([definition])
         save_tensors(run / CALIBRATION_FILE, tensors)
-        record = json.loads((run / RECORD).read_text())
-        record["sha256"][CALIBRATION_FILE] = file_hash(run / CALIBRATION_FILE)
-        (run / RECORD).write_text(json.dumps(record))
+        told = {CALIBRATION_FILE: file_hash(run / CALIBRATION_FILE)}
+        change_record(run / RECORD, lambda record: record["sha256"].update(told))
         with pytest.raises(WeightsError, match=f"of definition {definition or 0}, ") as caught:
             drift(run, line.prepared)
         assert "uipad calibrate RUN DATA" in caught.value.cure
@@ -279,7 +276,7 @@ class TestFingerprints:
 
         run = shutil.copytree(line.run, tmp_path / "run")
         before, other = kept(), calibrate.Request(run, arrived(line, tmp_path / "in", darkened))
-        monkeypatch.setattr(calibrate.files, "write_json", stopped)
+        monkeypatch.setattr(calibrate, "write_sealed", stopped)
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 calibrate.calibrate(other)

@@ -77,6 +77,32 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path, damage):
     assert cache(tmp_path, 1e9).find("a") is None
 
 
+def test_a_file_of_an_earlier_uipad_is_replaced(tmp_path):
+    np.save(tmp_path / "a.npy", features(0))  # without a checksum
+    shelf = cache(tmp_path, 1e9)
+    assert shelf.find("a") is None
+    kept = shelf.keep("a", features(1))
+    assert np.array_equal(kept[1], features(1)[1])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_what_is_no_file_is_as_good_as_none(tmp_path):
+    (tmp_path / "a.npy").mkdir()
+    os.mkfifo(tmp_path / "b.npy")
+    assert [cache(tmp_path, 1e9).find(key) for key in "ab"] == [None, None]
+
+
+def test_a_damaged_file_that_is_replaced_counts_once(tmp_path):
+    for key in "abc":
+        cache(tmp_path, 1e9).keep(key, features(0))
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
+    now = cache(tmp_path, 4.4 * KILO)  # room for one more
+    assert now.find("a") is None
+    for key in "ad":
+        now.keep(key, features(1))
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["a", "b", "c", "d"]
+
+
 def test_what_was_not_used_for_longest_goes_first(tmp_path):
     earlier = cache(tmp_path, 1e9)
     for age, key in enumerate("abc"):

@@ -13,6 +13,7 @@ from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.judging import Judged
 from uipad_cli.engine.pictures import found_mask
 from uipad_cli.engine.record import read_record
+from uipad_cli.engine.sealed import write_sealed
 from uipad_cli.engine.verdicts import findings, regions_of
 from uipad_cli.records import Item, Sample
 
@@ -118,7 +119,7 @@ def test_the_exit_code_tells_good_unsure_and_anomalous(capsys, world, pair, tmp_
     for low, high, code, verdict in ((0.5, 0.9, 10, "anomalous"), (0.9, 1.1, 12, "unsure"), (1.1, 1.2, 0, "good")):
         bounds = {"unsure_from": low * score, "threshold": high * score}
         changed = record.model_copy(update={"calibration": record.calibration.model_copy(update=bounds)})
-        files.write_json(path, changed.model_dump(mode="json"))
+        write_sealed(path, changed.model_dump(mode="json"))
         again = ["infer", *pair, "--model", path.parent, "--out", tmp_path / "o", "--exit-code", "--json"]
         told = call(capsys, *again)
         assert told[0] == code

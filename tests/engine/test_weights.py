@@ -1,4 +1,6 @@
+import pickle
 import socket
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -116,10 +118,43 @@ def test_damaged_files_are_refused(tmp_path, name, content):
         weights.load_encoder("tiny", tmp_path / name, SIZE)
 
 
-def test_other_things_than_tensors_are_refused(tmp_path):
-    torch.save([1, 2], tmp_path / "a.pth")
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, 2],
+        {"a": 1},
+        {1: torch.zeros(2)},
+        {"a": torch.zeros(2, 2).to_sparse()},
+        {"a": torch.zeros(2, dtype=torch.cfloat)},
+    ],
+)
+def test_other_things_than_tensors_are_refused(tmp_path, content):
+    torch.save(content, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match="other than named tensors"):
         weights.read_weights(tmp_path / "a.pth")
+
+
+def test_more_numbers_than_a_file_has_are_refused(tmp_path):
+    torch.save({"a": torch.zeros(1).expand(10**12)}, tmp_path / "a.pth")
+    assert (tmp_path / "a.pth").stat().st_size < 10_000
+    with pytest.raises(WeightsError, match="more numbers than it has"):
+        weights.read_weights(tmp_path / "a.pth")
+
+
+def test_tensors_that_share_their_numbers_are_read(tmp_path):
+    kept = torch.arange(100_000.0).reshape(100, 1000)
+    torch.save({"a": kept, "b": kept[:50], "c": kept.T[:400]}, tmp_path / "a.pth")
+    found = weights.read_weights(tmp_path / "a.pth")
+    assert torch.equal(found["a"], kept)
+    assert torch.equal(found["b"], kept[:50])
+    assert torch.equal(found["c"], kept.T[:400])
+
+
+def test_numbers_that_no_backbone_has_are_refused(tmp_path, state):
+    state["blocks.1.mlp.fc1.bias"] = state["blocks.1.mlp.fc1.bias"].to(torch.float8_e4m3fn)
+    safetensors.torch.save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match="float8"):
+        weights.load_encoder("tiny", tmp_path / "a.safetensors", SIZE)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -148,10 +183,29 @@ def test_a_download_that_fails_is_a_clear_error(monkeypatch):
 
     monkeypatch.setattr(weights, "cached_weights", lambda repository: None)
     monkeypatch.setattr(weights, "hub_answers", lambda: True)
-    monkeypatch.setattr(weights, "build_encoder", fail)
+    monkeypatch.setattr(weights.huggingface_hub, "hf_hub_download", fail)
     with pytest.raises(WeightsError, match="503 Service Unavailable") as caught:
         weights.load_encoder("dinov2-small", None, SIZE)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_of_a_hub_only_safetensors_are_taken(tmp_path, monkeypatch, there):
+    asked = []
+
+    def download(repository, name):
+        asked.append(name)
+        (tmp_path / name).write_bytes(pickle.dumps(Gadget(str(tmp_path / "ran"))))
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(weights, "hub_answers", lambda: True)
+    monkeypatch.setattr(weights.huggingface_hub, "hf_hub_download", download)
+    cached = Path(download("", "model.safetensors")) if there else None
+    monkeypatch.setattr(weights, "cached_weights", lambda repository: cached)
+    with pytest.raises(WeightsError, match="did not come"):
+        weights.load_encoder("dinov2-small", None, SIZE)
+    assert asked == ["model.safetensors"]
+    assert not (tmp_path / "ran").exists()
 
 
 def test_hub_weights_that_are_on_this_machine_need_no_network(tmp_path, monkeypatch):

@@ -12,7 +12,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -37,9 +39,13 @@ from uipad_cli.engine.record import (
     file_hash,
     read_record,
 )
+from uipad_cli.engine.tensors import read_safetensors
 from uipad_cli.errors import UsageError, WeightsError, first_fault
 from uipad_cli.methods import METHODS
 from uipad_cli.methods.base import Method
+
+_BEFORE = b'{"__metadata__":{"sha256":"'  # how a file of `save_tensors` begins, after the length of its header
+_UNTOLD = b"0" * 64  # stands there while the hash is worked out
 
 
 def method_class(name: str) -> type[Method]:
@@ -57,31 +63,51 @@ def build_method(config: RunConfig, encoder: Encoder, compute: Compute) -> Metho
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors atomically, without a second copy in memory. Raises ResourceError."""
+    """Write tensors and the hash of the file atomically, without a second copy in memory. Raises ResourceError."""
     whole = {name: value.contiguous() for name, value in tensors.items()}
     size = sum(value.nbytes for value in whole.values())
 
     def write(temporary: Path) -> None:
         try:
-            safetensors.torch.save_file(whole, temporary)
-        except SafetensorError as error:  # its words for a full disk
-            raise OSError(str(error)) from error
+            safetensors.torch.save_file(whole, temporary, metadata={"sha256": _UNTOLD.decode()})
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))  # its words for a full disk
+            raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
+        told = file_hash(temporary).encode()
+        with temporary.open("r+b") as stream:
+            stream.seek(8 + len(_BEFORE))
+            stream.write(told)
 
     files.write_atomically(path, write, size)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read tensors. Raises WeightsError."""
+    """Read what `save_tensors` wrote, checked against the hash that it wrote with it. Raises WeightsError."""
+    cure = "remove its folder and begin again"
+    length = 8 + len(_BEFORE) + len(_UNTOLD)
     try:
-        return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: missing or not a whole safetensors file ({error})", TRAIN_AGAIN) from error
+        with path.open("rb") as stream:
+            head = stream.read(length)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})", cure) from error
+    told = head[8 + len(_BEFORE) :]
+    same = len(head) == length and told == file_hash(path, head[: -len(told)] + _UNTOLD).encode()
+    if not same or head[8:].removesuffix(told) != _BEFORE:
+        raise WeightsError(f"{path}: damaged, or of an earlier uipad: its hash is not the one that it holds", cure)
+    return _read(path, cure)
 
 
 def load_checked(path: Path, hashes: Mapping[str, str], cure: str) -> dict[str, Tensor]:
     """Tensors of a run's file, checked against its hash in the record. Raises WeightsError with this cure."""
     check_file(path, hashes, cure)
-    return load_tensors(path)
+    return _read(path, cure)
+
+
+def _read(path: Path, cure: str) -> dict[str, Tensor]:
+    try:
+        return read_safetensors(path)
+    except ValueError as error:
+        raise WeightsError(f"{path}: not a whole safetensors file ({error})", cure) from error
 
 
 def save_run(folder: Path, method: Method, encoder: Encoder) -> dict[str, str]:
@@ -94,15 +120,13 @@ def save_run(folder: Path, method: Method, encoder: Encoder) -> dict[str, str]:
 def load_run(folder: Path, compute: Compute) -> tuple[Checkpoint, Method]:
     """Rebuild a finished run from its folder alone, every file checked against its hash. Raises WeightsError."""
     record = read_record(folder)
-    for name in (METHOD_FILE, BACKBONE_FILE):
-        check_file(folder / name, record.sha256, TRAIN_AGAIN)
+    learned, state = (load_checked(folder / name, record.sha256, TRAIN_AGAIN) for name in (METHOD_FILE, BACKBONE_FILE))
     try:
         encoder = build_encoder(record.config.backbone, record.config.framing.crop)
-        state = load_tensors(folder / BACKBONE_FILE)
         check_state(encoder.vit.state_dict(), state)
         encoder.vit.load_state_dict(state)
         method = build_method(record.config, encoder, Compute(torch.device("cpu")))
-        method.restore(load_tensors(folder / METHOD_FILE))
+        method.restore(learned)
         method.lighten(compute)
     except ValidationError as error:
         raise WeightsError(f"{folder / RECORD}: options.{first_fault(error)}", TRAIN_AGAIN) from error

@@ -17,9 +17,13 @@ import torch
 
 from uipad_cli import __version__
 from uipad_cli.core.backbone import ALIASES, TINY, build_encoder, hub_repository
+from uipad_cli.engine.feature_cache import LIMIT, open_cache
+from uipad_cli.engine.judging import READ_AHEAD, READERS
+from uipad_cli.engine.preparing import usable_cores
 from uipad_cli.engine.runtime import choose_compute, has_bf16
-from uipad_cli.engine.weights import cached_weights, check_embedded
-from uipad_cli.errors import ResourceError, WeightsError
+from uipad_cli.engine.weights import cached_weights, check_embedded, forbidden
+from uipad_cli.errors import ResourceError, UsageError, WeightsError
+from uipad_cli.records import silent
 
 PACKAGES = ("torch", "timm", "numpy", "cv2", "tifffile", "safetensors", "pydantic", "typer", "rich", "yaml", "jinja2")
 NEEDED_GIB = 2.0
@@ -39,7 +43,16 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything that the commands need."""
-    checks: list[Callable[[], list[Finding]]] = [_programs, _opencv, _open3d, _device, _weights, _disk, _forward]
+    checks: list[Callable[[], list[Finding]]] = [
+        _programs,
+        _opencv,
+        _open3d,
+        _device,
+        _bounds,
+        _weights,
+        _disk,
+        _forward,
+    ]
     return [finding for check in checks for finding in check()]
 
 
@@ -111,6 +124,20 @@ def _device() -> list[Finding]:
     ]
 
 
+def _bounds() -> list[Finding]:
+    """How much is done at a time, how much is kept, and where to say otherwise."""
+    threads = (
+        f"torch {torch.get_num_threads()} threads (OMP_NUM_THREADS), prepare {usable_cores()} processes (--workers)"
+    )
+    found = [Finding("at a time", "ok", f"{threads}, {READERS} threads read up to {READ_AHEAD} batches ahead")]
+    try:
+        cache = open_cache(silent)
+    except UsageError as error:
+        return [*found, Finding("feature cache", "fails", error.message, error.cure)]
+    told = f"{cache.folder}: {cache.held / 1e9:.1f} of at most {cache.limit / 1e9:g} GB ({LIMIT})"
+    return [*found, Finding("feature cache", "ok", told)]
+
+
 def _weights() -> list[Finding]:
     found = [_embedded()]
     for alias in ALIASES:
@@ -120,6 +147,8 @@ def _weights() -> list[Finding]:
             found.append(Finding(f"backbone {alias}", "ok", str(cached)))
         else:
             cure = "the first `uipad train` fetches them from the hub; without a network give --weights FILE"
+            if told := forbidden():
+                cure = f"{told} forbids fetching them; give --weights FILE"
             found.append(Finding(f"backbone {alias}", "note", "no weights on this machine", cure))
     return found
 

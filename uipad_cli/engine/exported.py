@@ -9,9 +9,8 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +20,11 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from uipad_cli import __version__
+from uipad_cli.data.places import is_plain
+from uipad_cli.engine.external import external_files
 from uipad_cli.engine.record import EXPORT, RECORD, Checkpoint, check_file
 from uipad_cli.engine.record import VERSION as RECORD_VERSION
+from uipad_cli.engine.sealed import SEAL, check_seal, read_unchecked
 from uipad_cli.errors import ResourceError, UsageError, WeightsError, first_fault
 from uipad_cli.metrics.image_score import image_score, measured_places
 from uipad_cli.records import Arrays, ScoredArrays, Voice
@@ -32,7 +34,7 @@ Floats = npt.NDArray[np.float32]
 Run = Callable[[Floats, Floats], Sequence[Floats]]
 
 FORMAT: Literal["uipad-export"] = "uipad-export"
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 NETWORK: dict[Kind, str] = {"openvino": "model.xml", "onnx": "model.onnx"}
 PACKAGE: dict[Kind, str] = {"openvino": "openvino", "onnx": "onnxruntime"}
 PRECISIONS: dict[Kind, tuple[str, ...]] = {"openvino": ("fp32", "bf16"), "onnx": ("fp32",)}
@@ -67,7 +69,7 @@ class Export(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["uipad-export"] = FORMAT
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     engine: Kind
     record: Checkpoint
     size: int = Field(gt=0)
@@ -112,11 +114,8 @@ def read_export(folder: Path, engine: Kind) -> Export:
             cure = f"make one: uipad export {folder} --out FOLDER --format {engine}"
             raise UsageError(f"{folder} is a run, and --engine {engine} takes an export", cure)
         raise WeightsError(f"{path}: missing", "give the folder that `uipad export --out` made")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: cannot be read ({error})", EXPORT_AGAIN) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content, data = read_unchecked(path, EXPORT_AGAIN)
+    if content.get("format") != FORMAT:
         raise WeightsError(f"{path}: not a uipad export", EXPORT_AGAIN)
     record = content.get("record")
     of_record = record.get("version") if isinstance(record, dict) else None
@@ -124,6 +123,8 @@ def read_export(folder: Path, engine: Kind) -> Export:
         told = f"version {content.get('version')} with a record of version {of_record}"
         reads = f"uipad {__version__} reads {VERSION} with {RECORD_VERSION}"
         raise WeightsError(f"{path}: {told}; {reads}", EXPORT_AGAIN)
+    check_seal(path, data, EXPORT_AGAIN)
+    del content[SEAL]
     try:
         about = Export.model_validate(content)
     except ValidationError as error:
@@ -144,11 +145,23 @@ def open_export(folder: Path, engine: Kind, device: str, precision: str) -> tupl
     chosen = _precision(engine, device, precision)
     names = {NETWORK[engine], *about.sha256}
     for name in sorted(names):
-        if Path(name).name != name:
+        if not is_plain(name):
             raise WeightsError(f"{folder}: {name!r} is no file of an export", EXPORT_AGAIN)
         check_file(folder / name, about.sha256, EXPORT_AGAIN)
+    if engine == "onnx":
+        _check_external(folder / NETWORK[engine], names)
     run = open_network(folder, engine, chosen)
     return about.record, ExportedModel(run, about.grid, about.voices, about.top, about.measured), chosen
+
+
+def _check_external(path: Path, known: Collection[str]) -> None:
+    """Raise WeightsError where a network takes numbers from a file that is not one of its export's."""
+    try:
+        stray = sorted(external_files(path) - set(known))
+    except (ValueError, OSError) as error:
+        raise WeightsError(f"{path}: not a network for ONNX Runtime ({error})", EXPORT_AGAIN) from error
+    if stray:
+        raise WeightsError(f"{path}: takes numbers from {stray[0]!r}, which is no file of the export", EXPORT_AGAIN)
 
 
 def open_network(folder: Path, engine: Kind, precision: str = "fp32") -> Run:

@@ -10,10 +10,12 @@ import math
 import os
 import shutil
 import time
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -25,8 +27,12 @@ from uipad_cli.records import Progress, Report
 FOLDER, LIMIT = "UIPAD_CACHE", "UIPAD_CACHE_GB"
 USUAL_LIMIT = 20.0  # gigabytes
 SPARED = 2e9  # bytes of a disk that others may need
+CHECK = 4  # bytes behind the array of a file: a checksum of all that stands before them
 STALE = 3600.0  # seconds after which a half-written file is nobody's
-GONE = "run again: with --resume, and with --no-cache where others need the cache's room"
+GONE = "run the same command again, with --no-cache where others need the cache's room"
+_TROUBLE = (  # all that a damaged or made-up file has been seen to raise
+    OSError, ValueError, EOFError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError, OverflowError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,10 @@ class OnDisk:
 
 
 class FeatureCache:
-    """A `Shelf` (methods/base.py) of files in one folder; several programs may use it at a time."""
+    """A `Shelf` (methods/base.py) of files in one folder; several programs may use it at a time.
+
+    held: bytes there, of at most `limit`.
+    """
 
     def __init__(self, folder: Path, limit: float, report: Report) -> None:
         self.folder, self.limit, self.report = folder, limit, report
@@ -61,21 +70,19 @@ class FeatureCache:
             with suppress(OSError):
                 if time.time() - left.stat().st_mtime > STALE:
                     left.unlink()
-        self._held = sum(size for _, size, _ in self._files())
+        self.held = sum(size for _, size, _ in self._files())
 
     def find(self, key: str) -> OnDisk | None:
         """As `Shelf.find`; a damaged file is as good as none."""
         path = self.folder / f"{key}.npy"
         try:
-            features = np.load(path, mmap_mode="r")  # its header, and whether the file is as long as that says
-        except (OSError, ValueError, EOFError):
-            return None
-        if features.dtype not in (np.float16, np.float32) or features.ndim < 2 or not features.flags.c_contiguous:
+            found = _whole(path, key)
+        except _TROUBLE:
             return None
         with suppress(OSError):  # a cache that is only read
             os.utime(path)  # the oldest use goes first
         self._own.add(path.name)
-        return OnDisk(path, int(features.offset), features.shape, features.dtype)
+        return found
 
     def keep(self, key: str, features: Floats) -> Kept:
         """As `Shelf.keep`; told once where there is no room."""
@@ -84,15 +91,19 @@ class FeatureCache:
         path = self.folder / f"{key}.npy"
 
         def write(temporary: Path) -> None:
-            with temporary.open("wb") as stream:
-                np.save(stream, features)
+            with temporary.open("w+b") as stream:
+                np.lib.format.write_array(stream, features, (1, 0), False)
+                size = stream.tell()
+                stream.seek(0)
+                stream.write(_checksum(stream, size, key))
 
+        before = path.stat().st_size if path.is_file() else 0  # of a damaged one
         try:
             files.write_atomically(path, write, features.nbytes)
         except ResourceError as error:
             self._give_up(error.message)
             return features
-        self._held += features.nbytes
+        self.held += features.nbytes - before
         kept = self.find(key)
         return features if kept is None else kept
 
@@ -107,9 +118,9 @@ class FeatureCache:
         if free < wanted + SPARED:
             self._give_up(f"{self.folder}: less than {SPARED / 1e9:.0f} GB of the disk are free")
             return False
-        if self._held + wanted > self.limit:
-            self._remove(self._held + wanted - self.limit)
-        if self._held + wanted > self.limit:
+        if self.held + wanted > self.limit:
+            self._remove(self.held + wanted - self.limit)
+        if self.held + wanted > self.limit:
             self._give_up(f"{self.folder}: this run's features alone need more than {self.limit / 1e9:g} GB ({LIMIT})")
             return False
         return True
@@ -120,7 +131,7 @@ class FeatureCache:
                 return
             if path.name not in self._own:
                 path.unlink(missing_ok=True)
-                self._held -= size
+                self.held -= size
                 wanted -= size
 
     def _files(self) -> list[tuple[float, int, Path]]:
@@ -138,6 +149,33 @@ class FeatureCache:
         self._full = True
         told = f"note: no more features are kept on disk, the rest stays in memory: {why}"
         self.report(Progress("note", 0, 0, note=told))
+
+
+def _whole(path: Path, key: str) -> OnDisk:
+    """A file as `keep` has written it, read once from end to end. Raises one of _TROUBLE where it is any other."""
+    if not path.is_file():
+        raise ValueError("missing")
+    with path.open("rb") as stream:
+        size = path.stat().st_size - CHECK
+        if size < 0 or _checksum(stream, size, key) != stream.read():
+            raise ValueError("damaged, or of an earlier uipad")
+        stream.seek(0)
+        version = np.lib.format.read_magic(stream)
+        shape, by_column, dtype = np.lib.format.read_array_header_1_0(stream)
+        offset = stream.tell()
+    plain = version == (1, 0) and dtype in (np.float16, np.float32) and not by_column
+    if not plain or len(shape) < 2 or min(shape) < 1 or offset + math.prod(shape) * dtype.itemsize != size:
+        raise ValueError("not what is kept here")
+    return OnDisk(path, offset, shape, dtype)
+
+
+def _checksum(stream: BinaryIO, size: int, key: str) -> bytes:
+    """Of the next `size` bytes, which it reads, and of the key that they are kept by; what stands behind them."""
+    told = zlib.crc32(key.encode())
+    while size > 0 and (block := stream.read(min(size, 1 << 20))):
+        told = zlib.crc32(block, told)
+        size -= len(block)
+    return told.to_bytes(CHECK, "little")
 
 
 def open_cache(report: Report) -> FeatureCache:

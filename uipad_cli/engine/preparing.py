@@ -20,8 +20,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from uipad_cli.data import JOURNAL, files, prepared
 from uipad_cli.data.geometry import Preparation
+from uipad_cli.data.places import inside, open_in_place
 from uipad_cli.data.prepared import PairEntry
 from uipad_cli.data.samples import colour_path, load_mask, prepare_pair
+from uipad_cli.engine.locking import sweep
 from uipad_cli.errors import DataError, ResourceError
 from uipad_cli.records import Item
 
@@ -77,15 +79,14 @@ class Journal:
 
     def begin(self) -> None:
         """Write down again what is known, without what a kill has left half done. Raises ResourceError."""
-        for path in self._path.parent.rglob(files.TEMPORARY):
-            path.unlink(missing_ok=True)
+        sweep(self._path.parent, deep=True)
         known = [Line(name=name, entry=entry).model_dump_json() for name, entry in self.entries.items()]
         files.write_bytes(self._path, "".join(f"{line}\n" for line in known).encode())
 
     def note(self, name: str, entry: PairEntry) -> None:
         """Add a finished pair. Raises ResourceError."""
         try:
-            with self._path.open("ab") as file:
+            with open_in_place(self._path) as file:
                 file.write(f"{Line(name=name, entry=entry).model_dump_json()}\n".encode())
         except OSError as error:
             raise ResourceError(f"{self._path}: cannot be written: {error.strerror}", "free some space") from error
@@ -107,8 +108,7 @@ def run_all(tasks: Sequence[Task], workers: int) -> Generator[Outcome, None, Non
 
     Raises ResourceError where the disk is full or a process dies.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = workers or max(1, min(cores, len(tasks) // _PAIRS_PER_WORKER))
+    count = workers or max(1, min(usable_cores(), len(tasks) // _PAIRS_PER_WORKER))
     if count == 1:
         yield from map(prepare_one, tasks)
         return
@@ -126,6 +126,11 @@ def run_all(tasks: Sequence[Task], workers: int) -> Generator[Outcome, None, Non
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def prepare_one(task: Task) -> Outcome:
     """Prepare one pair, unless its files and settings are those of an earlier run. Raises ResourceError."""
     item = task.item
@@ -136,7 +141,7 @@ def prepare_one(task: Task) -> Outcome:
         key = _key(item, task.preparation)
         if task.known is not None and task.known.key == key and _complete(target):
             return Outcome(item.name, task.known, skipped=True)
-        return Outcome(item.name, _write(item, target, task.preparation, key))
+        return Outcome(item.name, _write(item, task, target, key))
     except DataError as error:
         return Outcome(item.name, None, error=error.message, cure=error.cure or "")
 
@@ -162,7 +167,10 @@ def _key(item: Item, preparation: Preparation) -> str:
     return digest.hexdigest()
 
 
-def _write(item: Item, target: Item, preparation: Preparation, key: str) -> PairEntry:
+def _write(item: Item, task: Task, target: Item, key: str) -> PairEntry:
+    for path in outputs(target):
+        inside(task.destination, path)
+    preparation = task.preparation
     rgb, geometry = prepare_pair(item, preparation)
     if target.mask is not None:
         mask = load_mask(item, geometry.valid.shape, preparation.longest)

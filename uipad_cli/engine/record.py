@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from uipad_cli import __version__
 from uipad_cli.data.framing import Framing
 from uipad_cli.data.geometry import HeightScale, Preparation
+from uipad_cli.data.places import is_plain
 from uipad_cli.data.relief import GeometryImage
 from uipad_cli.engine.calibration import Calibration
+from uipad_cli.engine.sealed import SEAL, check_seal, read_unchecked
 from uipad_cli.errors import UsageError, WeightsError, first_fault
 from uipad_cli.records import Missing
 
 FORMAT = "uipad-checkpoint"
-VERSION = 3
+VERSION = 4
 RECORD = "checkpoint.json"
 EXPORT = "export.json"  # in the folder of an exported model (engine/exported.py)
 METHOD_FILE = "method.safetensors"
@@ -30,6 +31,7 @@ BACKBONE_FILE = "backbone.safetensors"
 CALIBRATION_FILE = "calibration.safetensors"
 TRAINING_FILE = "training.safetensors"
 LOG_FILE = "log.jsonl"
+FAR = 1e12  # no score is as large
 SHAPING = ("torch", "timm", "numpy")
 TRAIN_AGAIN = "train again with `uipad train`"
 
@@ -64,6 +66,15 @@ class Claim(BaseModel):
     weights_sha256: str | None
     categories: tuple[str, ...] = ()
 
+    @field_validator("category", "categories")
+    @classmethod
+    def _name_folders(cls, told: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        """A record may come from anywhere: what is written for its categories lies in folders of these names."""
+        for name in (told,) if isinstance(told, str) else told:
+            if not is_plain(name):
+                raise ValueError(f"{name!r} is not the name of a category")
+        return told
+
     @property
     def learned(self) -> tuple[str, ...]:
         """Names of the categories whose parts it knows."""
@@ -92,6 +103,18 @@ class Checkpoint(Claim):
         """Records older than the choice of geometry are of height, whatever the default is now."""
         return {"geometry": "height", **config} if isinstance(config, dict) else config
 
+    @model_validator(mode="after")
+    def _measure(self) -> Checkpoint:
+        """What scores and maps are divided by and compared with is finite, or verdicts would not be."""
+        for one in (self.calibration, *self.missing.values()):
+            ends = [(one.map_low, one.map_high), *one.voices.values()]
+            told = [*one.scores, *(end for both in ends for end in both)]
+            if not all(abs(value) < FAR for value in told) or not all(high - low > 1 / FAR for low, high in ends):
+                raise ValueError("calibration: its scores and ends of maps are no finite numbers, low below high")
+        if not all(abs(end) < FAR for end in (self.height_scale.low, self.height_scale.high)):
+            raise ValueError("height_scale: no part is as high")
+        return self
+
 
 def versions() -> dict[str, str]:
     """Versions of everything that shapes a result, as far as it is installed."""
@@ -102,11 +125,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal. Raises WeightsError where it cannot be read."""
-    digest = hashlib.sha256()
+def file_hash(path: Path, head: bytes = b"") -> str:
+    """SHA-256 of a file, in hexadecimal; `head` stands in for as many bytes at its beginning.
+
+    Raises WeightsError where it cannot be read.
+    """
+    digest = hashlib.sha256(head)
     try:
         with path.open("rb") as stream:
+            stream.seek(len(head))
             while block := stream.read(1 << 20):
                 digest.update(block)
     except OSError as error:
@@ -130,7 +157,7 @@ def find_runs(path: Path) -> list[Path]:
     if found:
         return found
     if (path / TRAINING_FILE).exists():
-        raise WeightsError(f"{path}: training was not finished", "finish it with `uipad train ... --resume`")
+        raise WeightsError(f"{path}: training was not finished", "finish it with the same `uipad train` again")
     if (path / EXPORT).is_file():
         raise WeightsError(f"{path}: an exported model, which only `uipad infer` takes", "give the run it was made of")
     raise WeightsError(f"{path}: no {RECORD} here or one folder below", "give the folder that `uipad train --out` made")
@@ -148,11 +175,8 @@ def find_run(path: Path) -> Path:
 def read_record(folder: Path) -> Checkpoint:
     """Read and check checkpoint.json. Raises WeightsError."""
     path = folder / RECORD
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: cannot be read ({error})", TRAIN_AGAIN) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content, data = read_unchecked(path, TRAIN_AGAIN)
+    if content.get("format") != FORMAT:
         raise WeightsError(f"{path}: not a uipad checkpoint", "give the folder that `uipad train --out` made")
     if content.get("version") != VERSION:
         programs = content.get("versions")
@@ -162,6 +186,8 @@ def read_record(folder: Path) -> Checkpoint:
             f"uipad {__version__} reads version {VERSION}",
             f"use that uipad, or {TRAIN_AGAIN}",
         )
+    check_seal(path, data, TRAIN_AGAIN)
+    del content[SEAL]
     try:
         return Checkpoint.model_validate(content)
     except ValidationError as error:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import pickle
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import huggingface_hub
-import safetensors.torch
 import timm
 import torch
 from huggingface_hub import constants
-from safetensors import SafetensorError
 from torch import Tensor
 
 from uipad_cli.core.backbone import (
@@ -35,10 +31,12 @@ from uipad_cli.core.backbone import (
 )
 from uipad_cli.data.framing import Framing
 from uipad_cli.engine.record import file_hash
+from uipad_cli.engine.tensors import DTYPES, read_pickled, read_safetensors
 from uipad_cli.errors import UsageError, WeightsError
 
 HUB_FILE = "model.safetensors"
 HUB_SECONDS = 5.0
+OFFLINE = "UIPAD_OFFLINE"
 EMBEDDED = Path(__file__).parent.parent / "weights" / "tiny.safetensors"
 EMBEDDED_CARD = EMBEDDED.with_suffix(".json")
 FIXED = {GABOR: "hand-made", TINY_RANDOM: "fixed seed, untrained"}
@@ -101,9 +99,15 @@ def cached_weights(repository: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
+def forbidden() -> str:
+    """What forbids any use of the network; empty where nothing does."""
+    set_to = {name: os.environ.get(name, "").lower() for name in (OFFLINE, "HF_HUB_OFFLINE")}
+    return next((f"{name}={value}" for name, value in set_to.items() if value in ("1", "true", "yes", "on")), "")
+
+
 def hub_answers() -> bool:
     """Whether the hub's host can be reached; through a proxy only the download itself can tell."""
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+    if forbidden():
         return False
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True
@@ -118,26 +122,16 @@ def hub_answers() -> bool:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a .safetensors file, or of a .pth file that holds nothing but weights; nothing in it is executed.
 
-    Raises WeightsError.
+    Raises WeightsError, ResourceError.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file", "check the path given with --weights")
-    if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise WeightsError(f"{path}: not a whole safetensors file ({error})", "fetch it again") from error
+    if path.suffix != ".safetensors":
+        return read_pickled(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        cure = "give a .safetensors file, or a .pth file with a plain state dict"
-        raise WeightsError(f"{path}: not a file of weights only; nothing of it was run", cure) from error
-    for wrapper in ("model", "state_dict", "teacher"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(f"{path}: holds something other than named tensors", "give a plain state dict")
-    return {str(key): value for key, value in content.items()}
+        return read_safetensors(path)
+    except ValueError as error:
+        raise WeightsError(f"{path}: not a whole safetensors file ({error})", "fetch it again") from error
 
 
 def _patch(backbone: str) -> int:
@@ -152,6 +146,8 @@ def _patch(backbone: str) -> int:
 def _fill(backbone: str, image_size: int, path: Path) -> Encoder:
     state = read_weights(path)
     for key, value in state.items():
+        if value.dtype not in DTYPES:
+            raise WeightsError(f"{path}: {key} holds numbers of type {value.dtype}", "convert them to float32")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise WeightsError(f"{path}: {key} holds NaN or infinite values", "fetch the file again")
     try:
@@ -162,15 +158,19 @@ def _fill(backbone: str, image_size: int, path: Path) -> Encoder:
 
 
 def _from_hub(backbone: str, repository: str, image_size: int) -> Encoder:
+    told = forbidden()
+    first = f"do without {told} and " if told else ""
     ways_out = (
-        f"connect to the network once (the weights are kept in {constants.HF_HUB_CACHE}), or give a downloaded file "
-        f"with --weights FILE; --backbone tiny needs no download"
+        f"{first}connect to the network once (the weights are kept in {constants.HF_HUB_CACHE}), or give a downloaded "
+        f"file with --weights FILE; --backbone tiny needs no download"
     )
     cached = cached_weights(repository)
     if cached is None and not hub_answers():
-        raise WeightsError(f"no weights for backbone {backbone}: {repository} is not on this machine, no hub", ways_out)
-    try:
-        return build_encoder(backbone, image_size, pretrained=True if cached is None else str(cached))
+        why = f"{told} forbids the download" if told else "no hub"
+        raise WeightsError(f"no weights for backbone {backbone}: {repository} is not on this machine, {why}", ways_out)
+    try:  # this one file alone: timm would take a pickle where there is no other
+        path = cached or huggingface_hub.hf_hub_download(repository, HUB_FILE)
+        return build_encoder(backbone, image_size, pretrained=str(path))
     except Exception as error:  # whatever a download raises means the same to the user
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
