@@ -26,6 +26,30 @@ QUICK = [
 ]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="tests/promises with all their cases, not a quick cut")
+
+
+TALLY = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig):
+    """Keeps a line for the end of the run: what a test of a promise has tried, and what it has measured."""
+    return pytestconfig.stash.setdefault(TALLY, []).append
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for line in config.stash.get(TALLY, []) if config.getoption("--long") else []:
+        terminalreporter.write_line(f"tried: {line}")
+
+
+@pytest.fixture(scope="session")
+def cases(pytestconfig):
+    """How many cases a test of a promise tries: cases(20, 1000) is 20 in the default suite, 1000 with --long."""
+    return lambda few, many: many if pytestconfig.getoption("--long") else few
+
+
 @dataclass(frozen=True)
 class World:
     raw: Path

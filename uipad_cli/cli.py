@@ -14,7 +14,7 @@ import typer
 from uipad_cli import __version__, console
 from uipad_cli import options as opt
 from uipad_cli.cli_study import COMMANDS
-from uipad_cli.errors import Terminated
+from uipad_cli.errors import EXIT_INTERRUPT, Terminated
 
 app = typer.Typer(
     name="uipad",
@@ -28,12 +28,18 @@ app = typer.Typer(
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # the program itself, not a call of a test
+        from uipad_cli.engine.runtime import bound_the_end
+
+        bound_the_end(console.last_words)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]  # wherever it stands
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app(args=arguments, prog_name="uipad")
     except SystemExit as end:
+        if end.code == EXIT_INTERRUPT:  # Typer says nothing of it
+            return console.explain(KeyboardInterrupt())
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except (Exception, KeyboardInterrupt, Terminated) as fault:  # noqa: BLE001 - where a failure becomes an exit code
         if debug:
@@ -113,7 +119,7 @@ def train(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default 0.")] = None,
     device: opt.OwnDevice = None,
     precision: opt.OwnPrecision = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")] = False,
+    resume: opt.Resume = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no features on disk for the next run.")] = False,
     json: opt.Json = False,
 ) -> None:
@@ -125,9 +131,8 @@ def train(
     merged = merge(config or [], set_ or [], {**flags, "device": device, "precision": precision})
     with console.progress() as report:
         summary = engine.train(
-            data, out, category=category, configuration=merged, weights=weights, resume=resume, cache=not no_cache,
-            report=report,
-        )  # fmt: skip
+            data, out, category=category, configuration=merged, weights=weights, cache=not no_cache, report=report
+        )
     console.notes(summary.sentences())
     if json:
         console.data(summary.document())
@@ -197,7 +202,7 @@ def evaluate(
     if gate.checks:
         console.table("gate", *gate.rows())
     if json:
-        console.data(engine.document(results) | ({"gate": gate.document()} if gate.checks else {}))
+        console.data(engine.timed(results) | ({"gate": gate.document()} if gate.checks else {}))
     raise typer.Exit(gate.exit_code())
 
 
@@ -210,15 +215,14 @@ def infer(
     threshold: Annotated[float | None, typer.Option(help="Alarm above this score, not the run's own.")] = None,
     unit: Annotated[str | None, typer.Option(help="Of the geometry: m, mm, 1/5000, ...; default as prepared.")] = None,
     missing: opt.Missing = None,
-    ply: Annotated[
-        bool, typer.Option("--ply", help="Also write the part's points, coloured, with their scores.")
-    ] = False,
+    ply: opt.Ply = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Follow the folder: judge each pair once, as it arrives.")
     ] = False,
     idle: Annotated[
         float | None, typer.Option(min=0, help="With --watch: stop after so many seconds of nothing.")
     ] = None,
+    on_error: opt.OnError = "skip",
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 10: anomalous; 12: unsure; 0: good.")
     ] = False,
@@ -235,7 +239,7 @@ def infer(
     show = console.data_line if json else console.verdict
     with console.progress() as report:
         settings = Settings(model, out, threshold, device, precision, unit, missing, ply, runs_by, compiled)
-        outcome = engine.infer(engine.Request(rgb, depth, settings, watch, idle), tell=show, report=report)
+        outcome = engine.infer(engine.Request(rgb, depth, settings, watch, idle, on_error), tell=show, report=report)
     outcome.raise_for_failures()
     raise typer.Exit(outcome.exit_code() if exit_code else 0)
 
@@ -276,7 +280,7 @@ def demo(
     console.table("built-in scenes", *figures.rows(results))
     console.note(f"open {page}")
     if json:
-        console.data(figures.document(results) | {"page": str(page)})
+        console.data(figures.timed(results) | {"page": str(page)})
 
 
 for _command in COMMANDS:

@@ -19,7 +19,7 @@ def pretrain(
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")] = False,
+    resume: opt.Resume = False,
     json: opt.Json = False,
 ) -> None:
     """Train the backbone `tiny` from scratch, on made-up parts and, if you like, your own images."""
@@ -27,7 +27,7 @@ def pretrain(
 
     config = engine.PretrainConfig(steps=steps, seed=seed, device=device, precision=precision)
     with console.progress() as report:
-        summary = engine.pretrain(out, config=config, images=images, resume=resume, report=report)
+        summary = engine.pretrain(out, config=config, images=images, report=report)
     console.note(summary.sentence())
     if json:
         console.data(summary.card)

@@ -8,7 +8,7 @@ import string
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.markup import escape
@@ -25,7 +25,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from uipad_cli.errors import EXIT_BUG, EXIT_INTERRUPT, ResourceError, StdoutClosed, Terminated, UipadError
+from uipad_cli.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPT,
+    ResourceError,
+    StdoutClosed,
+    Terminated,
+    UipadError,
+    out_of_memory,
+)
 from uipad_cli.records import Progress, Report
 
 PLAIN_SECONDS = 10.0
@@ -39,11 +47,17 @@ def people() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def shown(text: object) -> str:
+    """Text for `people`: names in it may come from strangers, and neither command the terminal nor forge a line."""
+    plain = (one if one.isprintable() else ascii(one)[1:-1] for one in str(text))
+    return escape("".join(plain))
+
+
 def error(message: str, cure: str = "") -> None:
-    """One fault in at most six lines: what and where, then how to mend it."""
-    people().print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    """One fault in two lines: what and where, then how to mend it."""
+    people().print(f"[bold red]error:[/] {shown(message)}", soft_wrap=True)
     if cure:
-        people().print(f"  [dim]→[/] {escape(cure)}", soft_wrap=True)
+        people().print(f"  [dim]→[/] {shown(cure)}", soft_wrap=True)
 
 
 def explain(fault: BaseException) -> int:
@@ -60,17 +74,30 @@ def explain(fault: BaseException) -> int:
         cure = "only `uipad infer --engine openvino` or `onnx` works without it; pip install uipad"
         error(f"{name} is not installed here", cure)
         return ResourceError.exit_code
-    no_memory = type(fault).__name__ == "OutOfMemoryError" or "not enough memory" in str(fault)  # torch's own
-    if isinstance(fault, OSError | MemoryError) or no_memory:
-        error(f"the machine refused: {fault or 'out of memory'}", "see `uipad doctor` for disk and memory")
-        return ResourceError.exit_code
-    error(f"a bug in uipad: {type(fault).__name__}: {fault}", "please report it with the output of --debug")
-    return EXIT_BUG
+    if out_of_memory(fault):
+        told = (str(fault).splitlines() or [""])[0][:200] or "out of memory"
+        cure = "with --set batch=1 or a smaller options.training.batch, backbone or framing it may fit"
+        error(f"not enough memory: {told}", cure)
+    elif isinstance(fault, OSError):
+        error(f"the machine refused: {fault}", "see `uipad doctor` for disk and memory")
+    else:
+        error(f"a bug in uipad: {type(fault).__name__}: {fault}", "please report it with the output of --debug")
+        return EXIT_BUG
+    return ResourceError.exit_code
+
+
+def last_words(code: int) -> None:
+    """A line of a program that is ended by force, from whatever thread: nothing that could wait for another one."""
+    cursor = "\x1b[?25h" if os.isatty(2) else ""  # a bar has hidden it
+    why = "interrupted" if code == EXIT_INTERRUPT else "terminated"
+    told = f"{cursor}\nerror: {why} in the middle of a step; what was written is whole, the same command goes on\n"
+    with suppress(OSError):
+        os.write(2, told.encode())
 
 
 def note(text: str) -> None:
     """A line for people."""
-    people().print(escape(text), soft_wrap=True)
+    people().print(shown(text), soft_wrap=True)
 
 
 def notes(texts: Sequence[str]) -> None:
@@ -81,12 +108,12 @@ def notes(texts: Sequence[str]) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A small table for people; numbers to the right, words to the left, a dash where there is nothing to say."""
-    grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    grid = Table(title=shown(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
     for place, column in enumerate(columns):
         words = any(isinstance(row[place], str) and not set(str(row[place])).isdisjoint(LETTERS) for row in rows)
-        grid.add_column(column, justify="left" if words else "right")
+        grid.add_column(shown(column), justify="left" if words else "right")
     for row in rows:
-        grid.add_row(*(escape(_cell(value)) for value in row))
+        grid.add_row(*(shown(_cell(value)) for value in row))
     people().print(grid)
 
 
@@ -103,14 +130,14 @@ def data_line(value: Mapping[str, object]) -> None:
 def verdict(value: Mapping[str, object]) -> None:
     """What `infer` says of a part, or why it could not be judged, for people."""
     color = {"good": "green", "unsure": "yellow"}.get(str(value["verdict"]), "red")
-    part = escape(str(value["rgb"] or value["depth"]))
+    part = shown(value["rgb"] or value["depth"])
     told = f" (without {value['missing']})" if "missing" in value else ""
     if "error" in value:
-        people().print(f"[bold red]{value['verdict']}[/] {part}: {escape(str(value['error']))}", soft_wrap=True)
+        people().print(f"[bold red]{value['verdict']}[/] {part}: {shown(value['error'])}", soft_wrap=True)
         return
     people().print(
         f"[bold {color}]{value['verdict']}[/] {part}{told}: score {value['score']:.4f}, threshold "
-        f"{value['threshold']:.4f}, p {value['p_value']:.2g} → {escape(str(value['heatmap']))}",
+        f"{value['threshold']:.4f}, p {value['p_value']:.2g} → {shown(value['heatmap'])}",
         soft_wrap=True,
     )
 
@@ -150,15 +177,15 @@ class _BarReport:
 
     def report(self, step: Progress) -> None:
         if not step.total:
-            self.bars.console.print(escape(step.note), soft_wrap=True)
+            self.bars.console.print(shown(step.note), soft_wrap=True)
             return
         known = self.tasks.get(step.task)
         if known is None or self.bars.tasks[known].finished:
-            known = self.bars.add_task(step.task, total=step.total, note="", rate="")
+            known = self.bars.add_task(shown(step.task), total=step.total, note="", rate="")
             self.tasks[step.task] = known
         speed = self.bars.tasks[known].speed
         rate = f"{speed:.1f}/s" if speed else ""
-        self.bars.update(known, completed=step.done, total=step.total, note=escape(_remark(step)), rate=rate)
+        self.bars.update(known, completed=step.done, total=step.total, note=shown(_remark(step)), rate=rate)
 
 
 class _PlainReport:

@@ -18,6 +18,12 @@ Engine = Annotated[
     typer.Option("--engine", help="What runs MODEL: a run by torch, an export by openvino or onnx."),
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile first: slow to start, then faster.")]
+OnError = Annotated[
+    Literal["skip", "stop"],
+    typer.Option("--on-error", help="A pair that cannot be read: skip it with a line that says why, or stop there."),
+]
+Ply = Annotated[bool, typer.Option("--ply", help="Also write the part's points, coloured, with their scores.")]
+Resume = Annotated[bool, typer.Option("--resume", hidden=True, help="Of older scripts: it goes on by itself now.")]
 Missing = Annotated[Literal["rgb", "depth"] | None, typer.Option(help="Judge without this file of a pair.")]
 Categories = Annotated[list[str] | None, typer.Option("--category", help="Only this category; repeatable.")]
 Framed = Annotated[

@@ -14,7 +14,7 @@ from uipad_cli.data import files
 from uipad_cli.engine import evaluate as engine
 from uipad_cli.engine import shown
 from uipad_cli.engine.eval_page import report_page
-from uipad_cli.engine.evaluate import document, evaluate, mean_metrics
+from uipad_cli.engine.evaluate import document, evaluate, mean_metrics, timed
 from uipad_cli.errors import DataError, ResourceError, UsageError
 from uipad_cli.metrics import ascending
 from uipad_cli.report.page import COLUMNS
@@ -33,7 +33,8 @@ def test_the_document_holds_every_figure_per_category_and_as_mean(results):
     assert set(pegs["by_defect"]) == {"red_round", "blue_square", "sunk", "stain", "scratch", "foreign_body"}
     assert pegs["counts"]["good"] == 3
     assert pegs["counts"]["regions"] >= 6
-    assert pegs["seconds"] > 0
+    assert timed(results) == told | {"seconds": {"pegs": results[0].seconds}}
+    assert results[0].seconds > 0
     assert all(0 <= pegs[name] <= 1 for name in COLUMNS)
     json.dumps(told, allow_nan=False)
 

@@ -113,7 +113,7 @@ def test_one_model_of_all_infers_what_it_knows(world, several, together, tmp_pat
 
 
 def test_a_run_of_all_goes_on_and_is_not_made_for_other_categories(several, together, tmp_path):
-    again = train(several, together, category="all", configuration=quick_config(), resume=True)
+    again = train(several, together, category="all", configuration=quick_config())
     assert again.seconds == 0
     fewer = tmp_path / "prepared"
     shutil.copytree(several, fewer)
@@ -121,7 +121,7 @@ def test_a_run_of_all_goes_on_and_is_not_made_for_other_categories(several, toge
     del manifest["categories"]["flange"]
     (fewer / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UsageError, match="other settings"):
-        train(fewer, together, category="all", configuration=quick_config(), resume=True)
+        train(fewer, together, category="all", configuration=quick_config())
     with pytest.raises(UsageError, match=r"both know pegs"):
         evaluate(two_runs(together, tmp_path / "runs"), fewer)
     assert not (tmp_path / "runs" / "eval").exists()

@@ -83,7 +83,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(world, tmp_path, quick):
         run(world, out, quick, report=stop_at(5))
     assert int(safetensors.torch.load_file(out / "training.safetensors")["step"]) == 5
     assert not (out / "checkpoint.json").exists()
-    summary = run(world, out, quick, resume=True)
+    summary = run(world, out, quick)
     assert summary.record.training["steps"] == 12
     assert (out / "method.safetensors").read_bytes() == (world.run / "method.safetensors").read_bytes()
     assert (out / "log.jsonl").read_text() == (world.run / "log.jsonl").read_text()
@@ -113,7 +113,7 @@ def test_sigterm_saves_and_exits_143(world, tmp_path, quick):
     process.send_signal(signal.SIGTERM)
     told = process.communicate()[1]
     assert process.returncode == 143, told
-    assert "--resume" in told
+    assert "the same command goes on" in told
     assert "Traceback" not in told
     assert int(safetensors.torch.load_file(out / "training.safetensors")["step"]) >= 1
 
@@ -128,7 +128,7 @@ def test_a_stop_after_the_last_step_loses_nothing(world, tmp_path, quick):
     with pytest.raises(KeyboardInterrupt):
         run(world, out, quick, report=stop_at_calibration)
     assert int(safetensors.torch.load_file(out / "training.safetensors")["step"]) == 12
-    summary = run(world, out, quick, resume=True)
+    summary = run(world, out, quick)
     assert summary.record.training == read_record(world.run).training
     assert (out / "method.safetensors").read_bytes() == (world.run / "method.safetensors").read_bytes()
 
@@ -144,23 +144,25 @@ def test_a_start_that_fails_leaves_the_folder_free(world, tmp_path, quick, wrong
 
 def test_a_finished_folder_is_not_overwritten(world, quick):
     before = (world.run / "checkpoint.json").read_bytes()
-    with pytest.raises(UsageError, match="already holds a finished run"):
-        run(world, world.run, quick)
-    assert run(world, world.run, quick, resume=True).record.category == "pegs"
+    said = []
+    assert run(world, world.run, quick, report=said.append).record.category == "pegs"
+    assert [one.note for one in said] == [f"note: {world.run} holds this run already, finished; nothing is done"]
     with pytest.raises(UsageError, match="seed was 0, is 7"):
-        run(world, world.run, [*quick, "seed=7"], resume=True)
+        run(world, world.run, [*quick, "seed=7"])
     assert (world.run / "checkpoint.json").read_bytes() == before
 
 
-def test_an_unfinished_folder_asks_for_resume_with_the_same_settings(world, tmp_path, quick):
+def test_an_unfinished_folder_asks_for_the_same_settings(world, tmp_path, quick):
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         run(world, out, quick, report=stop_at(2))
-    with pytest.raises(UsageError, match="unfinished") as caught:
-        run(world, out, quick)
-    assert "--resume" in caught.value.cure
-    with pytest.raises(UsageError, match=r"config\.options\.prototypes was 12, is 6"):
-        run(world, out, [*quick, "options.prototypes=6"], resume=True)
+    with pytest.raises(
+        UsageError, match=r"an unfinished run with other settings: config\.options\.prototypes was 12, is 6"
+    ):
+        run(world, out, [*quick, "options.prototypes=6"])
+    said = []
+    run(world, out, quick, report=said.append)
+    assert "which goes on after step 2" in said[0].note
 
 
 def test_a_collapsed_run_leaves_a_folder_that_can_be_used_again(world, tmp_path, quick):

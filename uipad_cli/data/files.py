@@ -19,12 +19,14 @@ import numpy.typing as npt
 import tifffile
 
 from uipad_cli.data.headers import Header, probe
+from uipad_cli.data.markup import parse_json
 from uipad_cli.data.numbers import read_ppm
 from uipad_cli.data.rasters import read_tiff, tiff_header, untagged
 from uipad_cli.errors import DataError, ResourceError
 
 BYTE_CAP = 512 * 1024 * 1024
 JSON_CAP = 64 * 1024 * 1024
+JSON_PARTS = 4_000_000  # values; each takes many times its letters
 _silence = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # before and since version 5
 _silence(0)  # what is wrong is told once, by name
 
@@ -83,17 +85,31 @@ def read_map(path: Path) -> tuple[Floats, dict[str, Any]]:
     raster, description = read_tiff(read_bytes(path), path)
     if raster.ndim != 2 or raster.dtype.kind != "f":
         raise DataError(f"{path}: {describe(raster)} where a float map of one channel is expected")
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = raster.astype(np.float32, copy=False)
+    unseen = np.isnan(values)
+    if unseen.any():  # some kinds of NaN make a noise wherever they are computed with
+        values = np.where(unseen, np.float32(np.nan), values)
+    if np.isinf(values).any():
+        raise DataError(f"{path}: holds infinite numbers where a float map is expected", "let uipad write it again")
     try:
-        info = json.loads(description)
+        info = parse_json(description)
     except (ValueError, RecursionError):
         info = {}
-    return raster.astype(np.float32, copy=False), info if isinstance(info, dict) else {}
+    return values, info if isinstance(info, dict) else {}
 
 
 def read_json(path: Path) -> Any:
-    """JSON value of a file. Raises DataError for text that is not JSON, holds NaN, or is larger than JSON_CAP."""
+    """JSON value of a file.
+
+    Raises DataError for text that is not JSON, holds numbers that are not finite, and is larger than JSON_CAP or of
+    more than JSON_PARTS.
+    """
+    data = read_bytes(path, JSON_CAP)
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > JSON_PARTS:
+        raise DataError(f"{path}: holds more than {JSON_PARTS} values")
     try:
-        return json.loads(read_bytes(path, JSON_CAP).decode("utf-8"), parse_constant=_refuse_constant)
+        return parse_json(data.decode("utf-8"))
     except RecursionError as error:
         raise DataError(f"{path}: nested too deeply") from error
     except ValueError as error:
@@ -122,6 +138,20 @@ def read_bytes(path: Path, cap: int = BYTE_CAP) -> bytes:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write all or nothing. Raises ResourceError."""
     write_atomically(path, lambda temporary: temporary.write_bytes(data), len(data))
+
+
+def write_last(path: Path, data: bytes) -> None:
+    """Write what stands for all that was written before it, so that a loss of power keeps either. Raises ResourceError.
+
+    Names are settled, too: these and, on the disks that keep a journal, all that were given before.
+    """
+    write_bytes(path, data)
+    with suppress(OSError, AttributeError):  # Windows opens no folders
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], size: int) -> None:
@@ -200,7 +230,7 @@ def write_tiff(path: Path, array: npt.NDArray[Any], info: Mapping[str, Any] | No
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON value, keys in the order given. Raises ValueError for NaN or infinity, ResourceError."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, f"{text}\n".encode())
+    write_last(path, f"{text}\n".encode())
 
 
 # ---- decoding ---------------------------------------------------------------------------------------------------
@@ -253,10 +283,6 @@ def _encode(suffix: str, array: npt.NDArray[np.uint8], settings: Sequence[int]) 
 def describe(array: npt.NDArray[Any]) -> str:
     """Type and shape of an array, for messages."""
     return f"{array.dtype} [{','.join(map(str, array.shape))}]"
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not allowed")
 
 
 def _unwritable(path: Path, size: int, error: OSError) -> ResourceError:

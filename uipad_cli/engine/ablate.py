@@ -187,7 +187,7 @@ def _make(run: Run, data: Path, keep: bool, report: Report) -> Record:
     configuration = Configuration({**run.row.configuration.values, "seed": run.seed}, origins)
     try:
         trained = train(
-            data, folder, category=run.claim.category, configuration=configuration, resume=True, report=report
+            data, folder, category=run.claim.category, configuration=configuration, report=report
         )  # fmt: skip
         results = evaluate(folder, data, device=config.device, precision=config.precision, report=report)
         means = mean_metrics(results)

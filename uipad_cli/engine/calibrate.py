@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from uipad_cli.data import files
 from uipad_cli.data.pairs import Pairs
 from uipad_cli.engine.calibration import Calibration, Rule
 from uipad_cli.engine.checkpoint import load_run
 from uipad_cli.engine.fingerprint import Fingerprint, fingerprinted, save_fingerprints, settle
 from uipad_cli.engine.judging import Judged, check_preparation, items_in, judge, pairs_of, voice_map
+from uipad_cli.engine.locking import sole_writer
 from uipad_cli.engine.record import CALIBRATION_FILE, RECORD, Checkpoint, find_runs, read_record
 from uipad_cli.engine.runtime import choose_compute, precision_name
+from uipad_cli.engine.sealed import write_sealed
 from uipad_cli.errors import DataError, UsageError
 from uipad_cli.methods.base import Method
 from uipad_cli.metrics.calibrate import bounds_from_good, joined_ranges, map_range
@@ -87,10 +88,11 @@ def calibrate(request: Request, *, report: Report = silent) -> list[Calibrated]:
         drawn.append((folder, record, seen))
         done.append(Calibrated(folder, record.calibration, notes))
     for folder, record, seen in drawn:  # all of them, or none
-        hashes = record.sha256 | ({CALIBRATION_FILE: save_fingerprints(folder, seen, record)} if seen else {})
-        written = record.model_copy(update={"sha256": hashes})
-        files.write_json(folder / RECORD, written.model_dump(mode="json"))
-        settle(folder, written)
+        with sole_writer(folder, report):
+            hashes = record.sha256 | ({CALIBRATION_FILE: save_fingerprints(folder, seen, record)} if seen else {})
+            written = record.model_copy(update={"sha256": hashes})
+            write_sealed(folder / RECORD, written.model_dump(mode="json"))
+            settle(folder, written)
     return done
 
 

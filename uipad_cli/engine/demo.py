@@ -37,7 +37,7 @@ def demo(
     for name in chosen:
         report(Progress("note", 0, 0, note=f"category {name}"))
         merged = config.merge([], SETTINGS, {"seed": seed, "device": device})
-        train(ready, runs / name, category=name, configuration=merged, resume=True, report=report)
+        train(ready, runs / name, category=name, configuration=merged, report=report)
     results = evaluate(runs, ready, out=out / "eval", device=device, charts=True, report=report)
     page = out / PAGE
     write_page(page, results, title="uipad demo", notes=[NOTE])

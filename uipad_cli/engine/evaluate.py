@@ -19,6 +19,7 @@ from uipad_cli.engine.checkpoint import load_run
 from uipad_cli.engine.collecting import collect
 from uipad_cli.engine.gate import Demands
 from uipad_cli.engine.judging import runs_by_category, split_pairs, without
+from uipad_cli.engine.locking import sole_writer
 from uipad_cli.engine.pictures import sheet
 from uipad_cli.engine.record import Checkpoint
 from uipad_cli.engine.runtime import choose_compute
@@ -86,14 +87,16 @@ def evaluate(  # noqa: PLR0913 - what `uipad eval` can be asked
     runs = {
         folder: [without(one, missing) for one in records] for folder, records in runs_by_category(run, data).items()
     }
-    for folder, records in runs.items():
-        _, method = load_run(folder, compute)
-        for record in records:
-            pairs = split_pairs(record, data, "test", missing)
-            results.append(_measure(record, method, pairs, out / record.category, report, charts))
-            if results[-1].unseen_share > 0:
-                report(Progress("note", 0, 0, note=_unseen(results[-1])))
-    files.write_json(out / METRICS, document(results))
+    with sole_writer(out, report, deep=True) as held:
+        for folder, records in runs.items():
+            _, method = load_run(folder, compute)
+            for record in records:
+                pairs = split_pairs(record, data, "test", missing)
+                results.append(_measure(record, method, pairs, out / record.category, report, charts))
+                if results[-1].unseen_share > 0:
+                    report(Progress("note", 0, 0, note=_unseen(results[-1])))
+        held.check()
+        files.write_json(out / METRICS, document(results))
     return results
 
 
@@ -118,12 +121,17 @@ def figures(results: Sequence[CategoryResult]) -> dict[str, Mapping[str, float |
 
 
 def document(results: Sequence[CategoryResult]) -> dict[str, object]:
-    """The JSON of `eval`: figures per category, and their plain mean."""
+    """What metrics.json holds: figures per category, and their plain mean; the same for the same run and data."""
     return {
         "uipad": __version__,
         "categories": {result.record.category: _figures(result) for result in results},
         "mean": mean_metrics(results),
     }
+
+
+def timed(results: Sequence[CategoryResult]) -> dict[str, object]:
+    """The JSON of `eval`: what metrics.json holds, and how long each category took."""
+    return document(results) | {"seconds": {result.record.category: result.seconds for result in results}}
 
 
 def mean_metrics(results: Sequence[CategoryResult]) -> dict[str, float | None]:
@@ -220,7 +228,6 @@ def _figures(result: CategoryResult) -> dict[str, object]:
         "unsure_from": result.record.calibration.unsure_from,
         "unseen_share": result.unseen_share,
         "gauges": result.record.gauges,
-        "seconds": result.seconds,
     }
 
 

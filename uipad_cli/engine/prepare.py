@@ -12,8 +12,10 @@ from statistics import median
 from uipad_cli import __version__
 from uipad_cli.data import SPLITS, choose_category, dataset_name, documented, files, open_dataset, prepared
 from uipad_cli.data.geometry import Floats, HeightScale, Preparation, foreground, height_scale
+from uipad_cli.data.places import remove
 from uipad_cli.data.prepared import MANIFEST, CategoryEntry, Manifest, PairEntry
 from uipad_cli.engine.health import DOCUMENT, PAGE, Health, examine
+from uipad_cli.engine.locking import LOCK, sole_writer
 from uipad_cli.engine.prepare_summary import PrepareSummary, category_row
 from uipad_cli.engine.preparing import Journal, Outcome, Task, outputs, run_all
 from uipad_cli.engine.sensing import differences, look
@@ -46,37 +48,40 @@ def prepare(
     _check_folders(source, destination)
     name = dataset_name(source, dataset)
     chosen, items = _scan(source, name, categories)
-    preparation, findings = look(items, preparation, documented(name))
-    for finding in findings:
-        report(Progress("note", 0, 0, note=f"{name}: {finding}"))
-    journal = Journal(destination)
-    old = _old_manifest(destination, journal, chosen, preparation)
-    outcomes = _run(_tasks(items, destination, preparation, old, journal), workers, journal, report)
-    strange = _out_of_line(outcomes, items)
-    outcomes |= strange
-    _take_back(destination, [item for item in items if item.name in strange])
-    for note in [*_upside_down(outcomes, preparation), *_untrained(chosen, items)]:
-        report(Progress("note", 0, 0, note=note))
-    failures = tuple(outcome.error for outcome in outcomes.values() if outcome.entry is None)
-    if len(failures) == len(items):
-        cure = next(iter(outcomes.values())).cure or "mend the files and run again"
-        raise DataError(f"none of {len(items)} pairs could be prepared: {failures[0]}", cure)
-    _remove_stale(destination, chosen, old, outcomes)
-    entries = dict(old.categories)
-    for category in chosen:
-        entries.pop(category, None)
-        pairs = _good_pairs(category, items, outcomes)
-        if pairs:
-            entry = old.categories.get(category)
-            scale = _scale(destination, category, pairs, entry, preparation)
-            entries[category] = _category_entry(source, name, pairs, scale)
-    manifest = Manifest(uipad=__version__, preparation=preparation, categories=dict(sorted(entries.items())))
-    files.write_json(destination / MANIFEST, manifest.model_dump(mode="json"))
-    journal.end()
-    health = _check(destination, items, findings, failures, report) if check else None
-    if not check and entries != old.categories:
-        for name in (DOCUMENT, PAGE):  # of what lay here before
-            (destination / name).unlink(missing_ok=True)
+    with sole_writer(destination, report) as held:
+        preparation, findings = look(items, preparation, documented(name))
+        for finding in findings:
+            report(Progress("note", 0, 0, note=f"{name}: {finding}"))
+        journal = Journal(destination)
+        old = _old_manifest(destination, journal, chosen, preparation)
+        outcomes = _run(_tasks(items, destination, preparation, old, journal), workers, journal, report)
+        held.check()
+        strange = _out_of_line(outcomes, items)
+        outcomes |= strange
+        _take_back(destination, [item for item in items if item.name in strange])
+        for note in [*_upside_down(outcomes, preparation), *_untrained(chosen, items)]:
+            report(Progress("note", 0, 0, note=note))
+        failures = tuple(outcome.error for outcome in outcomes.values() if outcome.entry is None)
+        if len(failures) == len(items):
+            cure = next(iter(outcomes.values())).cure or "mend the files and run again"
+            raise DataError(f"none of {len(items)} pairs could be prepared: {failures[0]}", cure)
+        _remove_stale(destination, chosen, old, outcomes)
+        entries = dict(old.categories)
+        for category in chosen:
+            entries.pop(category, None)
+            pairs = _good_pairs(category, items, outcomes)
+            if pairs:
+                entry = old.categories.get(category)
+                scale = _scale(destination, category, pairs, entry, preparation)
+                entries[category] = _category_entry(source, name, pairs, scale)
+        manifest = Manifest(uipad=__version__, preparation=preparation, categories=dict(sorted(entries.items())))
+        held.check()
+        files.write_json(destination / MANIFEST, manifest.model_dump(mode="json"))
+        journal.end()
+        health = _check(destination, items, findings, failures, report) if check else None
+        if not check and entries != old.categories:
+            for old_file in (DOCUMENT, PAGE):  # of what lay here before
+                (destination / old_file).unlink(missing_ok=True)
     done = [outcome for outcome in outcomes.values() if outcome.entry is not None]
     rows = tuple(category_row(category, entry) for category, entry in manifest.categories.items() if category in chosen)
     return PrepareSummary(
@@ -110,7 +115,7 @@ def _check_folders(source: Path, destination: Path) -> None:
 def _old_manifest(destination: Path, journal: Journal, chosen: Sequence[str], preparation: Preparation) -> Manifest:
     """What an earlier run has left, or an empty manifest. Raises UsageError where the two cannot live together."""
     if not (destination / MANIFEST).is_file():
-        left = [path for path in destination.glob("*") if not path.match(files.TEMPORARY)]
+        left = [path for path in destination.glob("*") if not path.match(files.TEMPORARY) and path.name != LOCK]
         if left and not journal.exists:
             raise UsageError(f"{destination}: not empty, and not made by uipad prepare", "choose a new folder")
         return Manifest(uipad=__version__, preparation=preparation, categories={})
@@ -172,7 +177,7 @@ def _take_back(destination: Path, items: Sequence[Item]) -> None:
     """Delete what was made of pairs."""
     for item in items:
         for path in outputs(prepared.item(destination, item.name, mask=item.mask is not None)):
-            path.unlink(missing_ok=True)
+            remove(destination, path)
 
 
 def _upside_down(outcomes: Mapping[str, Outcome], preparation: Preparation) -> list[str]:
@@ -231,7 +236,7 @@ def _remove_stale(destination: Path, chosen: Sequence[str], old: Manifest, outco
         now = outcomes.get(name)
         if name.split("/")[0] in chosen and (now is None or now.entry is None):
             for path in outputs(prepared.item(destination, name, mask=pair.mask)):
-                path.unlink(missing_ok=True)
+                remove(destination, path)
 
 
 def _good_pairs(category: str, items: Sequence[Item], outcomes: Mapping[str, Outcome]) -> dict[str, PairEntry]:

@@ -21,9 +21,11 @@ from uipad_cli.data import files
 from uipad_cli.data.procedural.photos import Photos, find_photos
 from uipad_cli.data.procedural.views import Views, make_views
 from uipad_cli.engine.checkpoint import load_tensors, save_tensors
+from uipad_cli.engine.locking import sole_writer
 from uipad_cli.engine.record import LOG_FILE, TRAINING_FILE, file_hash, versions
 from uipad_cli.engine.recorder import Recorder
 from uipad_cli.engine.runtime import StopRequest, choose_compute, precision_name
+from uipad_cli.engine.sealed import read_sealed, write_sealed
 from uipad_cli.errors import UsageError, WeightsError
 from uipad_cli.methods.base import hash_seed
 from uipad_cli.methods.descent import Descent, descend
@@ -78,24 +80,30 @@ def pretrain(
     *,
     config: PretrainConfig,
     images: Path | None = None,
-    resume: bool = False,
     report: Report = silent,
 ) -> PretrainSummary:
     """Train `tiny` from scratch and write its weights, card, curve and a picture of what it saw into `out`.
 
+    An unfinished one of the same settings goes on where it stood, a finished one is left as it is.
     images: a folder of unlabelled colour images, or a data set of pairs, that half of the lessons show.
     Raises UsageError, DataError, ResourceError; Terminated or KeyboardInterrupt, after saving, when asked to stop.
     """
-    started = time.perf_counter()
     photos = None if images is None else find_photos(images)
     identity = {"config": config.model_dump(mode="json"), "photos": None if photos is None else photos.digest()}
-    if resume and (out / CARD_FILE).is_file():
-        return PretrainSummary(out, _finished(out, identity, report))
-    saved = _look(out, identity, resume)
+    with sole_writer(out, report):
+        if (out / CARD_FILE).is_file():
+            return PretrainSummary(out, _finished(out, identity, report))
+        return _pretrained(out, config, photos, identity, report)
+
+
+def _pretrained(
+    out: Path, config: PretrainConfig, photos: Photos | None, identity: dict[str, Any], report: Report
+) -> PretrainSummary:
+    started = time.perf_counter()
+    saved = _look(out, identity)
     compute = choose_compute(config.device, config.precision, "train")
     school = School(config, compute, photos, first=0 if saved is None else int(saved["step"]))
-    out.mkdir(parents=True, exist_ok=True)
-    files.write_json(out / RUN_FILE, identity)
+    write_sealed(out / RUN_FILE, identity)
     files.write_png(out / VIEWS_FILE, school.picture())
     with StopRequest() as stop, Recorder(out, report, stop, done=school.step) as recorder:
         descend(
@@ -107,8 +115,7 @@ def pretrain(
     files.write_png(out / CURVE_FILE, curve(_log(out), left="loss", right="exam_auroc"))
     card = _card(out, config, photos, compute, recorder.last, time.perf_counter() - started) | {"made_with": identity}
     files.write_json(out / CARD_FILE, card)
-    for name in (TRAINING_FILE, RUN_FILE):
-        (out / name).unlink(missing_ok=True)
+    _leave(out)
     return PretrainSummary(out, card)
 
 
@@ -186,15 +193,11 @@ class School:
         return Lesson((views.images - self.mean) / self.std, views.poses, views.flawed, views.content, views.laid_out)
 
 
-def _look(out: Path, identity: dict[str, Any], resume: bool) -> dict[str, Tensor] | None:
-    """The saved training state of `out` where one is to be resumed. Raises UsageError where `out` is another's."""
-    if (out / CARD_FILE).is_file():
-        raise UsageError(f"{out} already holds a trained backbone", "choose another folder")
+def _look(out: Path, identity: dict[str, Any]) -> dict[str, Tensor] | None:
+    """The saved training state of `out` where it has one. Raises UsageError where `out` is another's."""
     if not (out / RUN_FILE).is_file():
         return None
-    if not resume:
-        raise UsageError(f"{out} holds an unfinished pretraining", "go on with --resume, or choose another folder")
-    if files.read_json(out / RUN_FILE) != identity:
+    if read_sealed(out / RUN_FILE, "remove the folder and begin again") != identity:
         raise UsageError(f"{out} holds a pretraining with other settings or images", "choose another folder")
     if not (out / TRAINING_FILE).is_file():
         return None
@@ -209,8 +212,15 @@ def _finished(out: Path, identity: dict[str, Any], report: Report) -> dict[str, 
     card: dict[str, Any] = files.read_json(out / CARD_FILE)
     if card.get("made_with") != identity:
         raise UsageError(f"{out} holds a backbone made with other settings or images", "choose another folder")
-    report(Progress("note", 0, 0, note=f"note: {out} is finished; nothing to resume"))
+    report(Progress("note", 0, 0, note=f"note: {out} holds this backbone already, finished; nothing is done"))
+    _leave(out)  # should it have been killed right after its last file was written
     return card
+
+
+def _leave(out: Path) -> None:
+    """Remove what only an unfinished one needs."""
+    for name in (TRAINING_FILE, RUN_FILE):
+        (out / name).unlink(missing_ok=True)
 
 
 def _log(out: Path) -> list[dict[str, float]]:

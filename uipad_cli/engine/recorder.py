@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from io import BufferedWriter
 from pathlib import Path
 from types import TracebackType
 
 from uipad_cli.data import files
+from uipad_cli.data.places import open_in_place
 from uipad_cli.engine.checkpoint import save_tensors
 from uipad_cli.engine.record import LOG_FILE, TRAINING_FILE
 from uipad_cli.engine.runtime import StopRequest
+from uipad_cli.errors import WeightsError
 from uipad_cli.records import Progress, Report
 
 SAVE_SECONDS = 60.0
@@ -29,14 +32,9 @@ class Recorder:
         self.log = folder / LOG_FILE
 
     def __enter__(self) -> Recorder:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        kept = self.log.read_text(encoding="utf-8").splitlines()[: self.done] if self.log.is_file() else []
-        if kept:
-            self.last = {name: value for name, value in json.loads(kept[-1]).items() if name != "step"}
-        for left in self.folder.glob(files.TEMPORARY):  # of a killed save
-            left.unlink(missing_ok=True)
-        self.stream = self.log.open("w", encoding="utf-8")
-        self.stream.writelines(f"{line}\n" for line in kept)
+        kept = self._kept()
+        files.write_bytes(self.log, b"".join(b"%s\n" % line for line in kept))  # all of it, whenever a kill comes
+        self.stream = BufferedWriter(open_in_place(self.log))
         return self
 
     def __exit__(
@@ -44,12 +42,28 @@ class Recorder:
     ) -> None:
         self.stream.close()
 
+    def _kept(self) -> list[bytes]:
+        """Lines of the log of the steps that are done. Raises WeightsError."""
+        if not self.done:
+            return []
+        try:
+            kept = self.log.read_bytes().splitlines()[: self.done]
+            told = json.loads(kept[self.done - 1])
+            self.last = {name: float(value) for name, value in told.items() if name != "step"}
+        except (OSError, ValueError, IndexError, AttributeError, TypeError, RecursionError) as error:
+            cure = "remove the folder and train again"
+            raise WeightsError(
+                f"{self.log}: damaged, it does not tell the {self.done} steps that are done", cure
+            ) from error
+        return kept
+
     def report(self, progress: Progress) -> None:
         """Log a step, save when it is time, pass it on, and stop here if a signal asked for it."""
         self.watcher(progress)
         if progress.training_state is not None:
             self.done, self.last = progress.done, dict(progress.values)
-            self.stream.write(json.dumps({"step": progress.done, **progress.values}) + "\n")
+            line = json.dumps({"step": progress.done, **progress.values})
+            self.stream.write(f"{line}\n".encode())
             last = progress.done == progress.total
             if last or self.stop.wished is not None or time.monotonic() > self.save_after:
                 began = time.monotonic()

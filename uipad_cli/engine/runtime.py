@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +18,11 @@ if TYPE_CHECKING:  # an exported model judges where torch is not installed
     from uipad_cli.core.compute import Compute
 
 Purpose = Literal["train", "score"]
+GRACE, LONG_GRACE = 1.5, 8.0  # seconds from a signal to the end: services are killed after ten
+_ENDS: dict[int, tuple[float, int]] = {
+    signal.SIGINT: (GRACE, EXIT_INTERRUPT),
+    signal.SIGTERM: (LONG_GRACE, EXIT_TERMINATED),
+}
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # the program's name → torch's
 
 
@@ -74,6 +82,27 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def bound_the_end(last_words: Callable[[int], None]) -> None:
+    """From now on Ctrl-C ends this process within GRACE seconds, SIGTERM within LONG_GRACE, whatever it is doing.
+
+    Until then it may save and tidy up; after that `last_words` hears the exit code, and the process is gone, as by a
+    kill: what it has written is whole, and the same command goes on. For the main thread of the program.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # heard even while a library holds the main thread
+
+    def wait() -> None:
+        while (number := os.read(reader, 1)[0]) not in _ENDS:
+            pass
+        grace, code = _ENDS[number]
+        time.sleep(grace)
+        last_words(code)
+        os._exit(code)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 class StopRequest:
     """While entered, SIGTERM and Ctrl-C only leave a wish; `obey` ends the work at a point where nothing is lost.
 
@@ -96,7 +125,7 @@ class StopRequest:
     def obey(self) -> None:
         """Raise Terminated or KeyboardInterrupt if a signal has come."""
         if self.wished == signal.SIGTERM:
-            raise Terminated("terminated", "run the same command with --resume to go on from the last saved step")
+            raise Terminated("terminated", "the same command goes on from the last saved step")
         if self.wished == signal.SIGINT:
             raise KeyboardInterrupt
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from uipad_cli import config as settings
 from uipad_cli.config import Configuration
 from uipad_cli.core.compute import Compute
-from uipad_cli.data import files
 from uipad_cli.engine.calibrate import Kept, calibrated
 from uipad_cli.engine.checkpoint import build_method, load_tensors, method_class, save_run
 from uipad_cli.engine.feature_cache import open_cache
 from uipad_cli.engine.fingerprint import save_fingerprints
+from uipad_cli.engine.locking import Held, sole_writer
 from uipad_cli.engine.record import (
     CALIBRATION_FILE,
     RECORD,
@@ -33,13 +33,17 @@ from uipad_cli.engine.record import (
 )
 from uipad_cli.engine.recorder import Recorder
 from uipad_cli.engine.runtime import Purpose, StopRequest, choose_compute, precision_name
-from uipad_cli.engine.selection import chosen_pairs
+from uipad_cli.engine.sealed import read_sealed, write_sealed
+from uipad_cli.engine.selection import Chosen, chosen_pairs
 from uipad_cli.engine.weights import LoadedEncoder, fit_framing, load_encoder
 from uipad_cli.errors import UsageError, WeightsError
-from uipad_cli.methods.base import CollapseError, Method
-from uipad_cli.records import Progress, Report, silent
+from uipad_cli.methods.base import CollapseError, Method, Shelf
+from uipad_cli.methods.features import part_of
+from uipad_cli.methods.parts import in_parts
+from uipad_cli.records import Batch, Progress, Report, silent
 
 RUN_FILE = "run.json"
+BEGIN_AGAIN = "remove the folder and train again"
 GAUGED_PAIRS = 4
 
 
@@ -72,29 +76,36 @@ def train(
     category: str,
     configuration: Configuration,
     weights: Path | None = None,
-    resume: bool = False,
     cache: bool = True,
     report: Report = silent,
 ) -> TrainSummary:
     """Train on the prepared good pairs of one category, or of `all` together, and write the checkpoint folder `out`.
 
+    An unfinished run of the same settings and data goes on where it stood, a finished one is left as it is.
     cache: keep the features of good parts on disk for the next run (engine/feature_cache.py), else in memory.
     Raises UsageError, DataError, WeightsError, ResourceError; CollapseError when the model went blind;
     Terminated or KeyboardInterrupt, after saving, when asked to stop.
     """
-    started = time.perf_counter()
     config = complete(configuration)
     shelf = open_cache(report) if cache else None
     chosen = chosen_pairs(data, category, weights, config)
+    with sole_writer(out, report) as held:
+        if (out / RECORD).is_file():
+            return _finished(out, chosen.claim, config, report)
+        return _trained(held, chosen, config, weights, shelf, report)
+
+
+def _trained(
+    held: Held, chosen: Chosen, config: RunConfig, weights: Path | None, shelf: Shelf | None, report: Report
+) -> TrainSummary:
+    started, out = time.perf_counter(), held.folder
     training, claim = chosen.training, chosen.claim
-    if resume and (out / RECORD).is_file():
-        return _finished(out, claim, config, report)
-    saved = _look(out, claim, config, resume)
+    saved = _look(out, claim, config, report)
     loaded = load_encoder(config.backbone, weights, config.framing.crop)
     purpose: Purpose = "train" if method_class(config.method).trains else "score"
     method = build_method(config, loaded.encoder, choose_compute(config.device, config.precision, purpose))
 
-    files.write_json(out / RUN_FILE, identity(claim, config))
+    write_sealed(out / RUN_FILE, identity(claim, config))
     done = 0 if saved is None else int(saved["step"])
     with StopRequest() as stop, Recorder(out, report, stop, done=done) as recorder:
         try:
@@ -114,12 +125,13 @@ def train(
             height_scale=training.scale,
             calibration=calibration,
             missing=missing,
-            gauges=scorer.gauges(next(iter(replace(training, batch_size=GAUGED_PAIRS)))),
+            gauges=_gauged(scorer, next(iter(replace(training, batch_size=GAUGED_PAIRS)))),
             training={"pairs": float(len(training.items)), "steps": float(recorder.done), **recorder.last},
             versions=versions(),
             sha256=save_run(out, method, loaded.encoder) | {CALIBRATION_FILE: save_fingerprints(out, seen)},
         )
-    files.write_json(out / RECORD, record.model_dump(mode="json"))
+    held.check()
+    write_sealed(out / RECORD, record.model_dump(mode="json"))
     _leave(out)
     return TrainSummary(out, record, time.perf_counter() - started)
 
@@ -139,7 +151,7 @@ def claimed(out: Path) -> Any:
     """The `identity` of the run in `out`, finished or not; None where there is none. Raises WeightsError, DataError."""
     if (out / RECORD).is_file():
         return read_record(out).model_dump(mode="json", include={*Claim.model_fields, "config"})
-    return filled(files.read_json(out / RUN_FILE)) if (out / RUN_FILE).is_file() else None
+    return filled(read_sealed(out / RUN_FILE, BEGIN_AGAIN)) if (out / RUN_FILE).is_file() else None
 
 
 def filled(found: Any) -> Any:
@@ -156,20 +168,18 @@ def identity(claim: Claim, config: RunConfig) -> dict[str, Any]:
     return {**claim.model_dump(mode="json"), "config": config.model_dump(mode="json")}
 
 
-def _look(out: Path, claim: Claim, config: RunConfig, resume: bool) -> dict[str, Tensor] | None:
-    """The saved training state of `out` where one is to be resumed. Raises UsageError where `out` is another run's."""
-    if (out / RECORD).is_file():
-        raise UsageError(f"{out} already holds a finished run", "choose another --out, or remove that folder")
+def _look(out: Path, claim: Claim, config: RunConfig, report: Report) -> dict[str, Tensor] | None:
+    """The saved training state of `out` where it has one. Raises UsageError where `out` is another run's."""
     if not (out / RUN_FILE).is_file():
         return None
-    if not resume:
-        raise UsageError(f"{out} holds an unfinished run", "go on with --resume, or choose another --out")
     _check_same(out, "an unfinished", claimed(out), identity(claim, config))
     if not (out / TRAINING_FILE).is_file():
         return None
     saved = load_tensors(out / TRAINING_FILE)
     if "step" not in saved:
-        raise WeightsError(f"{out / TRAINING_FILE}: not a training state", "remove the folder and train again")
+        raise WeightsError(f"{out / TRAINING_FILE}: not a training state", BEGIN_AGAIN)
+    told = f"note: {out} holds an unfinished run of these settings, which goes on after step {int(saved['step'])}"
+    report(Progress("note", 0, 0, note=told))
     return saved
 
 
@@ -180,7 +190,8 @@ def _check_same(out: Path, kind: str, before: Any, now: Mapping[str, Any]) -> No
         return
     words = {"data_sha256": "the prepared data", "weights_sha256": "the file given with --weights"}
     told = [next((word for key, word in words.items() if one.startswith(key)), one) for one in changed]
-    raise UsageError(f"{out} holds {kind} run with other settings: {', '.join(told)}", "choose another --out")
+    cure = "choose another --out, or remove that folder"
+    raise UsageError(f"{out} holds {kind} run with other settings: {', '.join(told)}", cure)
 
 
 def _differences(before: Any, now: Any, prefix: str = "") -> list[str]:
@@ -194,7 +205,8 @@ def _finished(out: Path, claim: Claim, config: RunConfig, report: Report) -> Tra
     """An already finished run with these settings. Raises UsageError when it was made with others."""
     record = read_record(out)
     _check_same(out, "a finished", claimed(out), identity(claim, config))
-    report(Progress("note", 0, 0, note=f"note: {out} is finished; nothing to resume"))
+    report(Progress("note", 0, 0, note=f"note: {out} holds this run already, finished; nothing is done"))
+    _leave(out)  # should it have been killed right after its last file was written
     return TrainSummary(out, record, 0.0)
 
 
@@ -202,6 +214,11 @@ def _leave(out: Path) -> None:
     """Remove what only an unfinished run needs."""
     for name in (TRAINING_FILE, RUN_FILE):
         (out / name).unlink(missing_ok=True)
+
+
+def _gauged(method: Method, batch: Batch) -> dict[str, float]:
+    """Gauges of a batch, or of as many of its pairs as the memory takes."""
+    return next(in_parts(lambda some: method.gauges(part_of(batch, some)), len(batch), len(batch), lambda _: None))
 
 
 def _for_scoring(method: Method, config: RunConfig, loaded: LoadedEncoder) -> Method:

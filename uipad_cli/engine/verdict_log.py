@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from uipad_cli.data.places import open_in_place
+from uipad_cli.engine.locking import hold, sweep
 from uipad_cli.errors import ResourceError
 
 NAME = "verdicts.jsonl"
@@ -69,32 +71,16 @@ def open_log(folder: Path, say: Callable[[str], None]) -> Iterator[VerdictLog]:
     path = folder / NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        file = path.open("r+b", buffering=0)
+        file = open_in_place(path)
     except OSError as error:
         raise _unwritable(path, error) from error
     with file:
-        _lock(path, file, say)
+        hold(file.fileno(), path, say)
+        sweep(folder, deep=True)
         cut = _mend(file)
         if cut:
             say(f"{path}: its last line was cut off by a crash: {cut} bytes removed, that part is judged again")
         yield VerdictLog(path, file)
-
-
-def _lock(path: Path, file: BinaryIO, say: Callable[[str], None]) -> None:
-    """Held as long as the file is open, also by a process that is killed. Raises ResourceError."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ResourceError(
-            f"{path}: another uipad writes it", "stop that one, or give this one a folder of its own: --out"
-        ) from error
-    except OSError as error:  # some network disks have no locks
-        say(f"{path}: cannot be locked ({error.strerror or error}): see that no other uipad writes it")
 
 
 def _mend(file: BinaryIO) -> int:

@@ -1,0 +1,113 @@
+"""One writer to a folder: a second program that would write into it is refused, and what a killed one left is swept."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from uipad_cli.data import files
+from uipad_cli.errors import ResourceError
+from uipad_cli.records import Progress, Report
+
+LOCK = ".uipad-lock"  # lies in a folder while it is written, and after a kill; then it holds nobody up
+DEEPEST = 4  # folders
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A folder that this process alone writes."""
+
+    folder: Path
+    descriptor: int
+
+    def check(self) -> None:
+        """Raise ResourceError where the folder was removed meanwhile: what is to come would stand for all of it."""
+        if not _lies_at(self.folder / LOCK, self.descriptor):
+            told = f"{self.folder}: was removed while it was written, and with it what was done so far"
+            raise ResourceError(told, "run the same command again")
+
+
+@contextmanager
+def sole_writer(folder: Path, report: Report, *, deep: bool = False) -> Iterator[Held]:
+    """Hold a folder, made where it is missing, for this process alone; half-written files of a killed one are removed.
+
+    deep: sweep below it, too. The lock ends with the process, however that ends; folders that were made for it and
+    stayed empty are removed. Raises ResourceError where another process holds it, and where it cannot be written.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    path = folder / LOCK
+    try:
+        descriptor = _taken(path, lambda text: report(Progress("note", 0, 0, note=text)))
+    except OSError as error:
+        told = f"{folder}: cannot be written: {error.strerror or error}"
+        raise ResourceError(told, "choose a folder that is writable") from error
+    try:
+        sweep(folder, deep=deep)
+        yield Held(folder, descriptor)
+    finally:
+        if _lies_at(path, descriptor):
+            with suppress(OSError):  # before it is let go: whoever takes it then sees that it is no longer there
+                path.unlink()
+        os.close(descriptor)
+        with suppress(OSError):
+            for empty in made:
+                empty.rmdir()
+
+
+def hold(descriptor: int, path: Path, say: Callable[[str], None]) -> None:
+    """Lock an open file for as long as it is open, also by a process that is killed. Raises ResourceError."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        cure = "stop that one, or give this one a folder of its own: --out"
+        raise ResourceError(f"{path}: another uipad writes it", cure) from error
+    except OSError as error:  # some network disks have no locks
+        say(f"{path}: cannot be locked ({error.strerror or error}): see that no other uipad writes it")
+
+
+def sweep(folder: Path, *, deep: bool) -> None:
+    """Remove what killed writers have left half done in a folder that nobody else writes; links are not followed.
+
+    deep: also in folders below it, as far down as CATEGORY/SPLIT/DEFECT/KIND.
+    """
+    for here, below, names in os.walk(folder):
+        if not deep or len(Path(here).relative_to(folder).parts) >= DEEPEST:
+            below.clear()
+        for name in fnmatch.filter(names, files.TEMPORARY):
+            with suppress(OSError):
+                (Path(here) / name).unlink()
+
+
+def _taken(path: Path, say: Callable[[str], None]) -> int:
+    """Descriptor of the lock, held. Raises ResourceError, OSError."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, _FLAGS, 0o644)
+        except FileNotFoundError:  # another process has let go of it, and removed its empty folder
+            continue
+        try:
+            hold(descriptor, path.parent, say)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if _lies_at(path, descriptor):
+            return descriptor
+        os.close(descriptor)  # what was locked is no longer what lies there
+
+
+def _lies_at(path: Path, descriptor: int) -> bool:
+    """Whether the file of this name is the open one."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))  # noqa: PTH116 - beside that of a descriptor
+    except OSError:
+        return False
