@@ -31,7 +31,17 @@ ALLOWED = {
     "__main__": {"cli"},
     "__init__": set(),
 }
-NOT_METHODS = ("base", "collapse", "descent", "features", "scorer", "uipad_options", "uipad_scorer", "uipad_views")
+NOT_METHODS = (
+    "base",
+    "collapse",
+    "descent",
+    "features",
+    "parts",
+    "scorer",
+    "uipad_options",
+    "uipad_scorer",
+    "uipad_views",
+)
 HEAVY = ("torch", "timm", "cv2", "open3d", "numpy", "torchvision")
 
 

@@ -22,6 +22,17 @@ class _Validation(Protocol):
     def errors(self) -> list[ErrorDetails]: ...
 
 
+def out_of_memory(fault: BaseException) -> bool:
+    """Whether a failure is for lack of memory: Python's own, that of a device, and torch's of the machine."""
+    told = str(fault)
+    return (
+        isinstance(fault, MemoryError)
+        or type(fault).__name__ == "OutOfMemoryError"
+        or "not enough memory" in told
+        or "can't allocate memory" in told
+    )
+
+
 def first_fault(error: _Validation) -> str:
     """The first thing that a model did not accept, and the key it stands under."""
     fault = error.errors()[0]

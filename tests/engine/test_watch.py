@@ -427,6 +427,46 @@ def test_parts_that_could_not_be_judged_are_a_partial_failure(monkeypatch, world
         outcome.raise_for_failures()
 
 
+def test_a_pair_that_may_not_be_skipped_ends_the_watch_with_its_line(
+    capsys, monkeypatch, world, incoming, parts, tmp_path
+):
+    monkeypatch.setattr("uipad_cli.engine.watch.PATIENCE", 0.1)
+    put(incoming, "0", parts[0])
+    put(incoming, "1", (b"", parts[0][1]))
+    command = ["infer", str(incoming), "--model", str(world.run), "--watch", "--idle", "60", "--on-error", "stop"]
+    command += ["--out", str(tmp_path / "out")]
+    assert main(command) == DataError.exit_code
+    said = capsys.readouterr().err
+    assert "error: " in said
+    assert "1.png: the file is empty" in said
+    assert [line["verdict"] == "error" for line in written(tmp_path)] == [False, True]
+    put(incoming, "2", parts[1])
+    assert main([*command[:6], "0", *command[7:]]) == 0  # what was told once stops it no more
+    assert len(written(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("choice", ["skip", "stop"])
+def test_a_folder_is_judged_to_its_end_or_to_the_first_pair_that_cannot_be_read(
+    capsys, world, incoming, parts, tmp_path, choice
+):
+    for stem in range(12):
+        put(incoming, f"{stem:02d}", (b"", parts[0][1]) if stem in (5, 9) else parts[0])
+    command = ["infer", str(incoming), "--model", str(world.run), "--out", str(tmp_path / "out"), "--json"]
+    code = main([*command, "--on-error", choice])
+    out, said = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    told = [Path(line["rgb"]).stem for line in lines]
+    broken = [(Path(line["rgb"]).stem, line["error"].partition(": ")[2]) for line in lines if "error" in line]
+    if choice == "skip":
+        assert (code, told) == (PartialError.exit_code, [f"{stem:02d}" for stem in range(12)])
+        assert broken == [("05", "the file is empty"), ("09", "the file is empty")]
+        assert "2 of 12 pairs could not be judged" in said
+    else:
+        assert (code, told) == (DataError.exit_code, ["00", "01", "02", "03", "04", "05"])
+        assert broken == [("05", "the file is empty")]
+    assert len({line["score"] for line in lines if "score" in line}) == 1
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_it_and_nothing_is_lost(world, incoming, parts, tmp_path, number, code):
     put(incoming, "0", parts[0])

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from uipad_cli.data.folder import pair
 from uipad_cli.data.layout import GEOMETRIES, IMAGES, by_stem, halves
-from uipad_cli.engine.inspector import Settings, Tell, open_inspector
+from uipad_cli.engine.inspector import Settings, Tell, open_inspector, unjudged
 from uipad_cli.engine.judging import check_preparation, items_in
 from uipad_cli.engine.record import Checkpoint
-from uipad_cli.engine.watch import follow
+from uipad_cli.engine.watch import OnError, follow
 from uipad_cli.errors import EXIT_ANOMALOUS, EXIT_UNSURE, DataError, PartialError, UsageError
 from uipad_cli.records import ANOMALOUS, UNSURE, Item, Missing, Report, silent
 
@@ -23,7 +23,8 @@ class Request:
     """What `uipad infer` was asked: a pair (rgb, depth) or a folder (rgb alone), and how to judge.
 
     Where a file of the pair is missing, `rgb` is the only one, whichever it is. watch: follow the folder; idle: until
-    nothing new has come for so many seconds, None = until a signal.
+    nothing new has come for so many seconds, None = until a signal; on_error: what becomes of a folder of which a pair
+    cannot be read.
     """
 
     rgb: Path
@@ -31,6 +32,7 @@ class Request:
     settings: Settings
     watch: bool = False
     idle: float | None = None
+    on_error: OnError = "skip"
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,13 @@ class Outcome:
 def infer(request: Request, *, tell: Tell, report: Report = silent) -> Outcome:
     """Judge, and write maps and pictures of every pair; `tell` hears each verdict.
 
-    Raises UsageError, WeightsError, ResourceError; DataError when a single pair cannot be read. A watch: as `follow`.
+    Raises UsageError, WeightsError, ResourceError; DataError for the pair that cannot be read where it is the only one,
+    or where none may be skipped. A watch: as `follow`.
     """
     _check_watch(request)
     inspector = open_inspector(request.settings, report)
     if request.watch:
-        done = follow(inspector, request.rgb, idle=request.idle, tell=tell, report=report)
+        done = follow(inspector, request.rgb, idle=request.idle, tell=tell, report=report, on_error=request.on_error)
         return Outcome(done.verdicts, done.failures)
     missing = request.settings.missing
     single = request.depth is not None or (missing is not None and request.rgb.is_file())
@@ -72,10 +75,15 @@ def infer(request: Request, *, tell: Tell, report: Report = silent) -> Outcome:
     failures: list[str] = []
 
     def note_failure(item: Item, error: DataError) -> None:
+        if single:
+            raise error
+        tell(unjudged(item.rgb, item.geometry, missing, error))
+        if request.on_error == "stop":
+            raise error
         failures.append(error.message)
 
     verdicts = []
-    with closing(inspector.judge(items, report, on_error=None if single else note_failure)) as lines:
+    with closing(inspector.judge(items, report, on_error=note_failure)) as lines:
         for line in lines:
             tell(line)
             verdicts.append(str(line["verdict"]))

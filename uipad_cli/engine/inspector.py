@@ -16,19 +16,23 @@ import numpy as np
 from uipad_cli.data import files
 from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.pairs import Pairs
+from uipad_cli.data.places import inside
 from uipad_cli.data.ply_out import write_ply
 from uipad_cli.data.samples import colour_path
 from uipad_cli.data.sensor import parse_unit
 from uipad_cli.data.surface import surface
 from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.exported import Kind, exported_for, open_export
-from uipad_cli.engine.judging import Judge, Judged, OnError, at_full_size, judge, pairs_of, without
+from uipad_cli.engine.judges import Judge
+from uipad_cli.engine.judging import Judged, OnError, at_full_size, judge, pairs_of, without
 from uipad_cli.engine.pictures import Mask, draw, heat_overlay
 from uipad_cli.engine.record import Checkpoint, find_run
 from uipad_cli.engine.runtime import choose_compute, precision_name
 from uipad_cli.engine.verdicts import findings, regions_mask, regions_of
-from uipad_cli.errors import UsageError
+from uipad_cli.errors import UipadError, UsageError
 from uipad_cli.records import Item, Missing, Progress, Report
+
+ERROR = "error"  # the verdict on a pair that cannot be read
 
 Line = Mapping[str, object]
 Tell = Callable[[Line], None]
@@ -89,7 +93,8 @@ class Inspector:
                     name = _free(name, taken)
                     told = {"name": name}
                 large = at_full_size(one, self.record.preparation, self.settings.missing)
-                yield {**self._line(large, self.settings.out / name), **told}
+                stem = inside(self.settings.out, self.settings.out / name)
+                yield {**self._line(large, stem), **told}
 
     @property
     def _preparation(self) -> Preparation:
@@ -165,6 +170,12 @@ class Inspector:
             ["score: 0 is usual on good parts, 1 their upper end", told],
         )
         return path
+
+
+def unjudged(rgb: Path, geometry: Path, missing: Missing | None, error: UipadError) -> Line:
+    """The JSON line of a pair that cannot be judged: its verdict is "error"."""
+    named = {"rgb": str(rgb), "depth": str(geometry)} | ({} if missing is None else {missing: None})
+    return {**named, "verdict": ERROR, "error": error.message}
 
 
 def _points(stem: Path) -> Path:

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 from weakref import WeakSet
 
 import cv2
@@ -20,8 +19,9 @@ import numpy.typing as npt
 from uipad_cli.data import SPLITS, choose_category, files, open_dataset, prepared
 from uipad_cli.data.framing import Framing, resize, unframe
 from uipad_cli.data.geometry import HeightScale, Preparation
-from uipad_cli.data.pairs import Pairs, joined, tensors
+from uipad_cli.data.pairs import Pairs
 from uipad_cli.data.samples import colour_path, pitch_at
+from uipad_cli.engine.judges import Judge, scored
 from uipad_cli.engine.overlap import ahead, in_threads
 from uipad_cli.engine.record import Checkpoint, find_runs, read_record
 from uipad_cli.engine.sensing import differences
@@ -30,14 +30,11 @@ from uipad_cli.records import (
     KNOWN,
     LEARN_ALONE,
     Arrays,
-    Batch,
     Item,
     Missing,
     Progress,
     Report,
     Sample,
-    ScoredArrays,
-    Scores,
     Voice,
 )
 
@@ -75,24 +72,6 @@ class Refused:
     error: DataError
 
 
-class TensorJudge(Protocol):
-    """What scores batches of tensors: every method."""
-
-    def score(self, batch: Batch) -> Scores:
-        """Judge a batch."""
-
-
-@runtime_checkable
-class ArrayJudge(Protocol):
-    """What scores batches of arrays, without torch: an exported model."""
-
-    def score_arrays(self, arrays: Arrays) -> ScoredArrays:
-        """Judge a batch."""
-
-
-Judge = TensorJudge | ArrayJudge
-
-
 def judge(
     by: Judge, pairs: Pairs, report: Report, *, task: str = "score", on_error: OnError | None = None, waiting: int = 0
 ) -> Generator[Judged, None, None]:
@@ -116,15 +95,21 @@ def judge(
 
 
 def _told(by: Judge, pairs: Pairs, task: str) -> Generator[Judged | Refused | Progress, None, None]:
-    """What there is to say of all pairs, in order; of a batch first what cannot be read."""
+    """What there is to say of all pairs, in their order."""
     starts = range(0, len(pairs.items), pairs.batch_size)
     batches = [pairs.items[start : start + pairs.batch_size] for start in starts]
     done, compiling = 0, getattr(getattr(by, "compute", None), "compiled", False) and by not in _COMPILED
     with closing(in_threads(partial(_read, pairs), batches, threads=READERS, most=READ_AHEAD)) as reading:
         for batch in reading:
-            yield from (one for one in batch if isinstance(one, Refused))
             seconds = 0.0
-            for judged in _judged(by, pairs, [one for one in batch if isinstance(one, _Read)]):
+            notes: list[str] = []
+            verdicts = _judged(by, pairs, [one for one in batch if isinstance(one, _Read)], notes.append)
+            for one in batch:
+                if isinstance(one, Refused):
+                    yield one
+                    continue
+                judged = next(verdicts)
+                yield from (Progress("note", 0, 0, note=notes.pop(0)) for _ in range(len(notes)))
                 seconds += judged.seconds - judged.read_seconds
                 yield judged
             done += len(batch)
@@ -137,12 +122,12 @@ def _told(by: Judge, pairs: Pairs, task: str) -> Generator[Judged | Refused | Pr
             yield Progress(task, done, len(pairs.items))
 
 
-def _judged(by: Judge, pairs: Pairs, read: Sequence[_Read]) -> Iterator[Judged]:
+def _judged(by: Judge, pairs: Pairs, read: Sequence[_Read], say: Callable[[str], None]) -> Iterator[Judged]:
     """One batch."""
     if not read:
         return
     began = time.perf_counter()
-    scores = _scored(by, joined([one.framed for one in read]))
+    scores = scored(by, [one.framed for one in read], say)
     seconds = (time.perf_counter() - began) / len(read)
     squares, size = pairs.framing.squares, pairs.framing.crop
     maps = scores.map.reshape(len(read), squares, size, size)
@@ -155,14 +140,6 @@ def _judged(by: Judge, pairs: Pairs, read: Sequence[_Read]) -> Iterator[Judged]:
         voices = {name: said[own] for name, said in scores.voices.items()}
         map_ = unframe(framed, pairs.framing, height, width)
         yield Judged(one.item, one.sample, map_, score, one.seconds + seconds, one.seconds, voices)
-
-
-def _scored(by: Judge, batch: Arrays) -> ScoredArrays:
-    if isinstance(by, ArrayJudge):
-        return by.score_arrays(batch)
-    scores = by.score(tensors(batch))
-    voices = {name: said.numpy() for name, said in scores.voices.items()}
-    return ScoredArrays(scores.map.numpy(), scores.image.numpy(), voices)
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,18 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from uipad_cli.engine.arrivals import Arrival, Incoming
-from uipad_cli.engine.inspector import Inspector, Line, Tell
+from uipad_cli.engine.inspector import Inspector, Line, Tell, unjudged
 from uipad_cli.engine.judging import check_preparation
 from uipad_cli.engine.runtime import StopRequest
 from uipad_cli.engine.verdict_log import VerdictLog, open_log
 from uipad_cli.errors import DataError, Terminated
-from uipad_cli.records import Item, Progress, Report, silent
+from uipad_cli.records import Item, Progress, Report
 
-ERROR = "error"  # the verdict on a pair that cannot be read
+OnError = Literal["skip", "stop"]
+
 POLL = 1.0  # seconds between two looks at the folder; a pair is read when it was the same at both
 STEADY = 0.9 * POLL  # so that a look that comes a little early counts
 PATIENCE = 10.0  # seconds after which a pair that cannot be read is tried once more, then given up
@@ -52,14 +54,15 @@ class _Wait:
 
 
 def follow(
-    inspector: Inspector, folder: Path, *, idle: float | None, tell: Tell, report: Report, pace: Pace | None = None
-) -> Followed:
+    inspector: Inspector, folder: Path, *, idle: float | None, tell: Tell, report: Report, pace: Pace | None = None,
+    on_error: OnError = "skip",
+) -> Followed:  # fmt: skip
     """Judge what comes until a signal asks for an end, or nothing new has come for `idle` seconds.
 
     `tell` hears each line once it is in OUT/verdicts.jsonl; a pair that stays unreadable has one with the verdict
-    "error". Pictures of a part that came before under the same name are kept. Raises Terminated and KeyboardInterrupt
-    after the part at hand, ResourceError, WeightsError, and DataError for a folder that was prepared otherwise than
-    what the run has learned from.
+    "error", and the watch goes on, or stops with its DataError, as `on_error` says. Pictures of a part that came
+    before under the same name are kept. Raises Terminated and KeyboardInterrupt after the part at hand, ResourceError,
+    WeightsError, and DataError for a folder that was prepared otherwise than what the run has learned from.
     """
 
     def say(text: str) -> None:
@@ -68,14 +71,16 @@ def follow(
     check_preparation(inspector.record, folder)
     incoming = Incoming(folder, inspector.record, inspector.settings.missing, say)
     with open_log(inspector.settings.out, say) as log, StopRequest() as stop:
-        watch = _Watch(inspector, incoming, log, stop, pace or Pace())
+        watch = _Watch(inspector, incoming, log, stop, pace or Pace(), on_error, report)
         say(f"watching {folder}, {len(log)} already judged; Ctrl-C ends")
         watch.run(idle, tell)
-        say(_last_words(watch.done, incoming, stopped=stop.wished is not None))
+        say(_last_words(watch.done, incoming, stopped=watch.over))
         if stop.wished == signal.SIGTERM:
             raise Terminated("terminated", "the same command goes on with what came meanwhile")
         if stop.wished is not None:
             raise KeyboardInterrupt
+        if watch.fault is not None:
+            raise watch.fault
         return watch.done
 
 
@@ -94,11 +99,19 @@ class _Watch:
     """The loop, and the pairs that are there and not judged yet."""
 
     def __init__(
-        self, inspector: Inspector, incoming: Incoming, log: VerdictLog, stop: StopRequest, pace: Pace
-    ) -> None:
+        self, inspector: Inspector, incoming: Incoming, log: VerdictLog, stop: StopRequest, pace: Pace,
+        on_error: OnError, report: Report,
+    ) -> None:  # fmt: skip
         self.inspector, self.incoming, self.log, self.stop, self.pace = inspector, incoming, log, stop, pace
+        self.on_error, self.report = on_error, report
+        self.fault: DataError | None = None  # that nothing may come after
         self.waits: dict[tuple[Path, Path], _Wait] = {}
         self.done = Followed()
+
+    @property
+    def over(self) -> bool:
+        """Whether a signal has come, or a pair that may not be skipped."""
+        return self.stop.wished is not None or self.fault is not None
 
     def run(self, idle: float | None, tell: Tell) -> None:
         """Look, judge, rest; until a signal came, or nothing new has come for `idle` seconds."""
@@ -115,12 +128,12 @@ class _Watch:
             for start in range(0, len(ready), batch):
                 self._judge(ready[start : start + batch], tell)
                 last = self.pace.clock()
-                if self.stop.wished is not None:
+                if self.over:
                     return
             if idle is not None and not self.waits and self.pace.clock() - last >= idle:
                 return
             self._rest(max(POLL, RESTS * looked))
-            if self.stop.wished is not None:
+            if self.over:
                 return
 
     def _sort(self, fresh: Sequence[Arrival], now: float) -> tuple[list[Arrival], bool]:
@@ -156,7 +169,7 @@ class _Watch:
             self._refuse(left.pop(id(item)), error, tell)
 
         try:
-            with closing(self.inspector.judge(items, silent, refuse, taken=self.log.has_files)) as verdicts:
+            with closing(self.inspector.judge(items, self._notes, refuse, taken=self.log.has_files)) as verdicts:
                 for verdict in verdicts:
                     one = left.pop(next(iter(left)))  # verdicts come in the order of the items
                     if not self.incoming.changed(one):  # or it was read while it was written
@@ -164,10 +177,15 @@ class _Watch:
                         self._keep(one, line)
                         self.done.verdicts.append(str(line["verdict"]))
                         tell(line)
-                    if self.stop.wished is not None:
+                    if self.over:
                         return
         except DataError as error:  # a file was taken away between the verdict and its pictures
             self._refuse(next(iter(left.values())), error, tell)
+
+    def _notes(self, progress: Progress) -> None:
+        """Of what judging reports, only what is said in words: the next batch is nobody's progress."""
+        if not progress.total:
+            self.report(progress)
 
     def _refuse(self, one: Arrival, error: DataError, tell: Tell) -> None:
         """Note that a pair cannot be read; give it up if that is known for long and it is still the same."""
@@ -175,13 +193,13 @@ class _Watch:
         if wait.refused is None:
             self.waits[one.files] = replace(wait, refused=self.pace.clock())
         elif self.incoming.there(one):
-            missing = self.inspector.settings.missing
-            named = {"rgb": str(one.rgb), "depth": str(one.geometry)} | ({} if missing is None else {missing: None})
-            line = {**named, "verdict": ERROR, "error": error.message, "key": one.key}
+            line = {**unjudged(one.rgb, one.geometry, self.inspector.settings.missing, error), "key": one.key}
             self._keep(one, line)
             tell(line)
             # of a long watch, the first are told at its end, the others counted
             self.done.failures.append(error.message if len(self.done.failures) < TOLD else "")
+            if self.on_error == "stop":
+                self.fault = error
 
     def _keep(self, one: Arrival, line: Line) -> None:
         self.log.append(line)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from uipad_cli.core.backbone import Encoder
 from uipad_cli.methods.base import Kept, Shelf, looks
+from uipad_cli.methods.parts import in_parts
 from uipad_cli.records import Batch, Batches, Progress, Report
 
 SHARE_OF_DEVICE = 0.5  # of its free memory, that features may take to stay there
@@ -101,12 +102,25 @@ def encode_all(
     encode: a batch → [B,C,G,N,D]; kind: says what it does beyond the encoder; dtype: in which features are kept. What
     the shelf holds is not encoded.
     """
+
+    most = 10**9  # looks at a time, as many as a batch has unless the memory does not take them
+
+    def shrunk(fewer: int) -> None:
+        nonlocal most
+        most = fewer
+        told = f"note: not enough memory for a batch; {fewer} pair(s) are encoded at a time from here on"
+        report(Progress("note", 0, 0, note=told))
+
+    def encode_safely(look: Batch) -> Tensor:
+        parts = in_parts(lambda some: encode(part_of(look, some)).to(dtype).cpu(), len(look), most, shrunk)
+        return torch.cat(list(parts))
+
     settings = "" if shelf is None else f"{kind} {dtype} {phases} {encoder_key(encoder)}"
     rows: list[tuple[Kept, int]] = []
     owners: list[int] = []
     parts = 0
     for done, batch in enumerate(batches, start=1):
-        found = _of_batch(batch, lambda look: encode(look).to(dtype), encoder.patch, phases, settings, shelf)
+        found = _of_batch(batch, encode_safely, encoder.patch, phases, settings, shelf)
         for look in range(phases**2):
             rows += [(one, look) for one in found]
             owners += range(parts, parts + len(batch))
@@ -127,6 +141,11 @@ def encoder_key(encoder: Encoder) -> str:
     return f"{digest.hexdigest()} {told} {encoder.std.flatten().tolist()} {torch.__version__}"
 
 
+def part_of(batch: Batch, chosen: slice | list[int]) -> Batch:
+    """Some pairs of a batch."""
+    return Batch(batch.rgb[chosen], batch.geometry[chosen], batch.valid[chosen])
+
+
 def _of_batch(batch: Batch, encode: Encode, patch: int, phases: int, settings: str, shelf: Shelf | None) -> list[Kept]:
     """[phases²,C,G,N,D] of each part of a batch."""
     keys = [_key(batch, place, settings) for place in range(len(batch))] if shelf is not None else []
@@ -136,9 +155,9 @@ def _of_batch(batch: Batch, encode: Encode, patch: int, phases: int, settings: s
     missing = [place for place in range(len(batch)) if place not in found]
     if not missing:
         return [found[place] for place in range(len(batch))]
-    lacking = Batch(batch.rgb[missing], batch.geometry[missing], batch.valid[missing])
+    lacking = part_of(batch, missing)
     with torch.no_grad():
-        seen = torch.stack([encode(look).cpu() for look in looks(lacking, patch, phases)], dim=1).numpy()
+        seen = torch.stack([encode(look) for look in looks(lacking, patch, phases)], dim=1).numpy()
     for place, one in zip(missing, seen, strict=True):
         made = np.ascontiguousarray(one)
         found[place] = made if shelf is None else shelf.keep(keys[place], made)
