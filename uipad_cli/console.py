@@ -44,7 +44,7 @@ SHOWN_VALUES = ("loss", "effective_prototypes")
 
 def people() -> Console:
     """The console of people: stderr as it is now."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def shown(text: object) -> str:
@@ -76,7 +76,7 @@ def explain(fault: BaseException) -> int:
         return ResourceError.exit_code
     if out_of_memory(fault):
         told = (str(fault).splitlines() or [""])[0][:200] or "out of memory"
-        cure = "with --set batch=1 or a smaller options.training.batch, backbone or framing it may fit"
+        cure = "a smaller backbone or framing may fit; of train also --set batch=1 or a smaller options.training.batch"
         error(f"not enough memory: {told}", cure)
     elif isinstance(fault, OSError):
         error(f"the machine refused: {fault}", "see `uipad doctor` for disk and memory")

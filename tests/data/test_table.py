@@ -89,6 +89,23 @@ def test_json_lines(root: Path) -> None:
     assert (train.defect, train.geometry_kind) == ("good", "z")
 
 
+def test_what_is_no_column_of_ours_may_hold_anything(root: Path) -> None:
+    row = {"rgb": "parts/rgb/ü.png", "xyz": "parts/xyz/ü.tiff", "boxes": [[1, 2]], "camera": {"id": 3}}
+    write(root, json.dumps(row), "pairs.jsonl")
+    assert len(table.scan(root, root.name, "test")) == 1
+    write(root, json.dumps(row | {"mask": ["a.png"]}), "pairs.jsonl")
+    with pytest.raises(DataError, match="line 1: a list or an object"):
+        table.scan(root, root.name, "test")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\u2028"])
+def test_too_many_lines_whatever_ends_them(root: Path, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "_LINE_CAP", 10)
+    write(root, end.join(['{"rgb": "a.png", "xyz": "b.tiff"}'] * 12), "pairs.jsonl")
+    with pytest.raises(DataError, match="more than 10 lines"):
+        table.categories(root)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -76,6 +76,13 @@ def jpeg_scans(count: int, size: int) -> bytes:
     return data[:second] + again * count + b"\xff\xd9"
 
 
+def jpeg_remarks(before: bytes) -> bytes:
+    """A JPEG with ten million empty remarks before one of its segments."""
+    data = bytes(cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    place = data.index(before)
+    return data[:place] + b"\xff\xfe\0\2" * 10_000_000 + data[place:]
+
+
 def strips(count: int, strip: bytes, compression: int, bits: int = 32, width: int = 16, rows: int = 1) -> bytes:
     """A tiff of so many strips, which are all the same bytes of the file."""
     tags = [(256, 4, 1, width), (257, 4, 1, count * rows), (258, 3, 1, bits), (259, 3, 1, compression)]
@@ -122,6 +129,8 @@ PICTURES = [
     Bomb("png, a frame beside the picture", "png", lambda: small_png(*frames(16, 4, 9)), tells="decoded"),
     Bomb("png, 300,000 empty blocks", "png", lambda: small_png(*[(b"IDAT", b"")] * 300_000), READ),
     Bomb("jpeg of 5000 scans", "jpeg", lambda: jpeg_scans(5000, 64), tells="more than 100 scans"),
+    Bomb("jpeg of ten million remarks", "jpeg", lambda: jpeg_remarks(b"\xff\xe0"), tells="the JPEG holds"),
+    Bomb("jpeg of ten million remarks behind its size", "jpeg", lambda: jpeg_remarks(b"\xff\xc4"), tells="segments"),
     Bomb("jpeg of 64 Mpx and 100 scans", "jpeg", lambda: jpeg_scans(98, 8000), READ, room=800, long=True),
     Bomb("jpeg, 65500 x 65500 declared", "jpeg",
          lambda: READERS["jpeg"].seeds()[0].replace(struct.pack(">HH", 40, 48), struct.pack(">HH", 65500, 65500)),

@@ -133,9 +133,8 @@ def test_every_pair_is_judged_once_and_memory_is_flat(line, tmp_path, cases, tal
 def check_flat(samples, count, tally, growth):
     """Memory and open files of the last start do not grow with what was judged."""
     start = samples[0][0]
-    early = [one for one in samples if one[0] <= start + (count - start) * 0.3 and one[0] > start]
+    early = [one for one in samples if start < one[0] <= start + (count - start) * 0.3] or samples[:1]  # of a short one
     late = [one for one in samples if one[0] >= count * 0.9]
-    assert early
     assert late
     grown = max(one[1] for one in late) - max(one[1] for one in early)
     handles = max(one[2] for one in late) - max(one[2] for one in early)

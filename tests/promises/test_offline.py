@@ -123,7 +123,8 @@ def test_only_the_download_that_was_asked_for_uses_the_network(ran, world, tmp_p
 
 @pytest.mark.parametrize("name", ["UIPAD_OFFLINE", "HF_HUB_OFFLINE"])
 @pytest.mark.parametrize(
-    ("value", "forbids"), [("1", True), ("on", True), ("YES", True), ("True", True), ("0", False), ("", False)]
+    ("value", "forbids"),
+    [("1", True), ("on", True), ("YES", True), ("True", True), ("off", False), ("0", False), ("", False)],
 )
 def test_what_forbids_the_network(monkeypatch, name, value, forbids):
     for other in ("UIPAD_OFFLINE", "HF_HUB_OFFLINE"):

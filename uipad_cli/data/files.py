@@ -30,7 +30,7 @@ JSON_PARTS = 4_000_000  # values; each takes many times its letters
 _silence = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # before and since version 5
 _silence(0)  # what is wrong is told once, by name
 
-TEMPORARY = ".uipad-*.tmp"  # what a killed writer leaves behind; may be deleted at any time
+TEMPORARY = ".uipad-*.tmp"  # what a killed writer leaves behind; may be deleted once its process has ended
 
 Colour = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -100,12 +100,15 @@ def read_map(path: Path) -> tuple[Floats, dict[str, Any]]:
 
 
 def read_json(path: Path) -> Any:
-    """JSON value of a file.
+    """JSON value of a file. Raises DataError as `json_value`, and for a file larger than JSON_CAP."""
+    return json_value(read_bytes(path, JSON_CAP), path)
 
-    Raises DataError for text that is not JSON, holds numbers that are not finite, and is larger than JSON_CAP or of
-    more than JSON_PARTS.
+
+def json_value(data: bytes, path: Path) -> Any:
+    """JSON value of the bytes of a file.
+
+    Raises DataError for text that is not JSON, holds numbers that are not finite, and has more than JSON_PARTS.
     """
-    data = read_bytes(path, JSON_CAP)
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > JSON_PARTS:
         raise DataError(f"{path}: holds more than {JSON_PARTS} values")
     try:
@@ -159,7 +162,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], size: int) -> 
 
     size: bytes that will be written, for the message when they find no room.
     """
-    temporary = path.parent / TEMPORARY.replace("*", secrets.token_hex(6))
+    temporary = _temporary(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
@@ -167,7 +170,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], size: int) -> 
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise _unwritable(path, size, error) from error
+        raise unwritable(path, size, error) from error
     finally:
         with suppress(OSError):  # gone already after a successful rename
             temporary.unlink()
@@ -179,7 +182,7 @@ def whole_folder(folder: Path, size: int) -> Iterator[Path]:
 
     folder: not there, or empty; size: as in `write_atomically`. Raises ResourceError.
     """
-    temporary = folder.parent / TEMPORARY.replace("*", secrets.token_hex(6))
+    temporary = _temporary(folder.parent)
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -188,9 +191,14 @@ def whole_folder(folder: Path, size: int) -> Iterator[Path]:
                 os.fsync(file.fileno())
         temporary.replace(folder)
     except OSError as error:
-        raise _unwritable(folder, size, error) from error
+        raise unwritable(folder, size, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(folder: Path) -> Path:
+    """A name that nobody else gives, and that tells whose it is."""
+    return folder / TEMPORARY.replace("*", f"{os.getpid()}-{secrets.token_hex(6)}")
 
 
 def write_png(path: Path, array: npt.NDArray[np.uint8]) -> None:
@@ -285,7 +293,8 @@ def describe(array: npt.NDArray[Any]) -> str:
     return f"{array.dtype} [{','.join(map(str, array.shape))}]"
 
 
-def _unwritable(path: Path, size: int, error: OSError) -> ResourceError:
+def unwritable(path: Path, size: int, error: OSError) -> ResourceError:
+    """What to say of a file of so many bytes that could not be written."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return ResourceError(f"{path}: the disk is full ({size} bytes to write)", "free some space, then run again")
     return ResourceError(f"{path}: cannot be written: {error.strerror or error}", "choose a folder that is writable")

@@ -13,6 +13,7 @@ from uipad_cli.errors import DataError
 PIXEL_CAP = 64 * 1024 * 1024
 PNG_HEADER = 33  # bytes: signature, then the chunk that holds the size
 SCAN_CAP = 100  # of a jpeg, each of which may go over the whole picture; progressive ones have about ten
+SEGMENT_CAP = 10_000  # in a JPEG
 REASON_CAP = 300  # letters: what is quoted from a damaged file can be as long as it
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -144,7 +145,9 @@ def _png_header(kind: bytes, body: bytes) -> Header:
 
 def _jpeg(data: bytes) -> Header:
     place = 2
-    while data[place] == 0xFF:
+    for _ in range(SEGMENT_CAP):
+        if data[place] != 0xFF:
+            break
         marker = data[place + 1]
         if marker == 0xFF:  # fill byte
             place += 1
@@ -165,7 +168,10 @@ def _check_scans(data: bytes, frame: int) -> None:
     Decoders say nothing of lines that are lost, and go over the whole picture for every scan.
     """
     scans, interval, place = 0, 0, frame
-    while match := _JPEG_SEGMENT.search(data, place):
+    for _ in range(SEGMENT_CAP):
+        match = _JPEG_SEGMENT.search(data, place)
+        if match is None:
+            break
         marker, place = match[1][0], match.end()
         if marker == 0xD9:
             return
@@ -181,6 +187,8 @@ def _check_scans(data: bytes, frame: int) -> None:
             if interval:
                 _check_restarts(data, frame, place, interval)
         place += length
+    else:
+        raise ValueError(f"the JPEG holds more than {SEGMENT_CAP} segments")
     raise ValueError(f"the JPEG is cut short at byte {len(data)}")
 
 

@@ -175,6 +175,11 @@ def _written(text: bytes, count: int, top: int, path: Path) -> npt.NDArray[np.in
 # ---- exr --------------------------------------------------------------------------------------------------------
 
 
+def one_thread() -> dict[str, str]:
+    """The environment of a child whose memory is bounded: libraries take room for every thread that they start."""
+    return {**os.environ, **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
+
+
 def read_exr(data: bytes, path: Path) -> Raster:
     """Depth or xyz of an OpenEXR file -> float32 [H,W] or [H,W,3].
 
@@ -193,7 +198,9 @@ def read_exr(data: bytes, path: Path) -> Raster:
     command = [sys.executable, "-I", "-c", _EXR_CHILD, *what, *sys.path]
     seconds = DECODE_SECONDS + size / 4 / DECODE_SPEED
     try:
-        child = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False, timeout=seconds)
+        child = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False, timeout=seconds, env=one_thread()
+        )
     except subprocess.TimeoutExpired as error:
         raise damaged(path, f"its picture is not decoded within {seconds:.0f} seconds") from error
     except OSError as error:

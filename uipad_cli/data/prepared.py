@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from uipad_cli.data import choose_category, files
 from uipad_cli.data.geometry import GeometryFacts, HeightScale, Preparation
+from uipad_cli.data.places import is_plain
 from uipad_cli.errors import DataError, first_fault
 from uipad_cli.records import Item
 
 MANIFEST = "manifest.json"
 FORMAT: Literal["uipad-prepared"] = "uipad-prepared"
+FAR = 1e12  # metres or degrees: no scan is as large
 VERSION: Literal[3] = 3  # since then, the pitch is that of the prepared pair, and 0 where nothing says it
 
 
@@ -32,6 +34,14 @@ class PairEntry(BaseModel):
     mask: bool
     geometry: GeometryFacts
 
+    @field_validator("geometry")
+    @classmethod
+    def _measure(cls, facts: GeometryFacts) -> GeometryFacts:
+        """A manifest may come from anywhere: of its figures areas are made, and means."""
+        if not all(abs(value) < FAR for value in asdict(facts).values()) or facts.pitch_m < 0:
+            raise ValueError(f"no figures of a scan: {facts}")
+        return facts
+
 
 class CategoryEntry(BaseModel):
     """One category; `pairs` maps SPLIT/DEFECT/STEM to its entry, sorted as its source lists them."""
@@ -43,6 +53,13 @@ class CategoryEntry(BaseModel):
     height_scale: HeightScale
     counts: dict[str, int]
     pairs: dict[str, PairEntry]
+
+    @field_validator("height_scale")
+    @classmethod
+    def _measure(cls, scale: HeightScale) -> HeightScale:
+        if not abs(scale.low) < FAR > abs(scale.high):
+            raise ValueError("no part is as high")
+        return scale
 
 
 class Manifest(BaseModel):
@@ -132,6 +149,5 @@ def _without_pitch(manifest: Manifest) -> Manifest:
 def _check_name(name: str, path: Path) -> None:
     """A manifest may come from anywhere: its names must stay inside its folder."""
     parts = name.split("/")
-    plain = all(part not in ("", ".", "..") and "\\" not in part and "\0" not in part for part in parts)
-    if len(parts) != 4 or not plain or PurePosixPath(name).is_absolute():
+    if len(parts) != 4 or not all(map(is_plain, parts)):
         raise DataError(f"{path}: {name!r} is not a name of the form CATEGORY/SPLIT/DEFECT/STEM", "prepare again")

@@ -28,6 +28,7 @@ _GOOD = ("good", "ok", "normal", "0", "false")
 _BAD = ("bad", "ng", "anomaly", "anomalous", "defective", "1", "true")
 _CAP = 64 * 1024 * 1024
 _LINE_CAP = 250_000  # each takes a kilobyte
+_ENDS = ("\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")  # of a line
 _COLUMN_CAP = 200  # each that is unknown is compared with those that are
 
 
@@ -94,7 +95,7 @@ def _rows(table: Path) -> Iterator[_Row]:
         text = files.read_bytes(table, _CAP).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{table}: not UTF-8: {error}", "save the table as UTF-8") from error
-    if text.count("\n") > _LINE_CAP:
+    if max(text.count(end) for end in _ENDS) > _LINE_CAP:
         raise DataError(f"{table}: has more than {_LINE_CAP} lines", "make several tables of it")
     lines = _csv_lines(text, table) if table.suffix.lower() == ".csv" else _json_lines(text, table)
     empty = True
@@ -128,8 +129,10 @@ def _json_lines(text: str, table: Path) -> Iterator[tuple[int, dict[str, str]]]:
             raise DataError(f"{table}, line {number}: not JSON: {error}", "one object on each line") from error
         if not isinstance(found, dict):
             raise DataError(f"{table}, line {number}: not an object", 'such as {"rgb": "a.png", "depth": "b.png"}')
-        if any(isinstance(value, list | dict) for value in found.values()):
+        several = [key for key, value in found.items() if isinstance(value, list | dict)]
+        if any(_ALIASES.get(key.lower(), key.lower()) in _COLUMNS for key in several):
             raise DataError(f"{table}, line {number}: a list or an object in a column", "a plain value for each name")
+        found = {key: value for key, value in found.items() if key not in several}
         if any("\ud800" <= letter <= "\udfff" for value in found.values() for letter in _plain(value)):
             raise DataError(f"{table}, line {number}: half a letter (a lone surrogate)", "save the table as UTF-8")
         yield number, {key: _plain(value) for key, value in found.items() if value is not None}

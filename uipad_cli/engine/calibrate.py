@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -87,8 +88,10 @@ def calibrate(request: Request, *, report: Report = silent) -> list[Calibrated]:
             notes.append("bounds of pairs that miss a file are as before")
         drawn.append((folder, record, seen))
         done.append(Calibrated(folder, record.calibration, notes))
-    for folder, record, seen in drawn:  # all of them, or none
-        with sole_writer(folder, report):
+    with ExitStack() as writers:  # of all of them, or of none
+        for folder, _, _ in drawn:
+            writers.enter_context(sole_writer(folder, report))
+        for folder, record, seen in drawn:
             hashes = record.sha256 | ({CALIBRATION_FILE: save_fingerprints(folder, seen, record)} if seen else {})
             written = record.model_copy(update={"sha256": hashes})
             write_sealed(folder / RECORD, written.model_dump(mode="json"))

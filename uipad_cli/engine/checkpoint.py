@@ -75,6 +75,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
         told = file_hash(temporary).encode()
         with temporary.open("r+b") as stream:
+            if stream.read(8 + len(_BEFORE) + len(_UNTOLD))[8:] != _BEFORE + _UNTOLD:
+                raise RuntimeError("this version of safetensors writes its header in another order")
             stream.seek(8 + len(_BEFORE))
             stream.write(told)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from uipad_cli.data import files
 from uipad_cli.data.pairs import Pairs, load_mask
+from uipad_cli.data.places import inside
 from uipad_cli.engine.checkpoint import load_run
 from uipad_cli.engine.judging import at_full_size, judge, runs_by_category, split_pairs
 from uipad_cli.engine.pictures import draw, found_mask, sheet
@@ -58,10 +60,10 @@ def _of_runs(request: Request, data: Path, report: Report) -> list[Path]:
             kind = records[0].config.method
             raise UsageError(f"--prototypes: {kind} has none to show", "give a run of the method uipad")
         for record in records:
-            out, pairs = request.out / record.category, split_pairs(record, data, "test")
-            written += _of_pairs(method, pairs, record, out, report)
+            pairs = split_pairs(record, data, "test")
+            written += _of_pairs(method, pairs, record, request.out, report)
             if request.prototypes and isinstance(method, PrototypeOwners):
-                written += _of_prototypes(method, pairs, out)
+                written += _of_prototypes(method, pairs, record, request.out)
     return written
 
 
@@ -70,7 +72,7 @@ def _of_pairs(method: Method, pairs: Pairs, record: Checkpoint, out: Path, repor
     for judged in judge(method, pairs, report, task=record.category):
         shown = at_full_size(judged, pairs.preparation)
         mask = None if shown.item.defect == UNLABELLED else load_mask(shown.item, shown.sample.valid.shape)
-        stem = out / shown.item.defect / shown.item.stem
+        stem = inside(out, out / record.category / shown.item.defect / shown.item.stem)
         row = stem.with_name(f"{stem.name}.png")
         files.write_png(row, sheet([(shown, mask)], record.calibration))
         drawn = draw(stem, shown, record.calibration, found_mask(shown, record.calibration))
@@ -78,15 +80,15 @@ def _of_pairs(method: Method, pairs: Pairs, record: Checkpoint, out: Path, repor
     return written
 
 
-def _of_prototypes(method: PrototypeOwners, pairs: Pairs, out: Path) -> list[Path]:
-    """`<out>/<defect>/<stem>_prototypes.png` for every pair: the places that each prototype owns, a row per square."""
+def _of_prototypes(method: PrototypeOwners, pairs: Pairs, record: Checkpoint, out: Path) -> list[Path]:
+    """`<out>/<category>/<defect>/<stem>_prototypes.png` of every pair: what each prototype owns, a row per square."""
     written = []
     for item, batch in zip(pairs.items, replace(pairs, batch_size=1), strict=True):
         rows = []
         for photo, owners in zip(batch.rgb, method.owners(batch), strict=True):
             image = np.ascontiguousarray((photo * 255).round().byte().permute(1, 2, 0).numpy())
             rows.append(prototype_row(image, owners.numpy(), f"{item.defect}/{item.stem}"))
-        written.append(out / item.defect / f"{item.stem}_prototypes.png")
+        written.append(inside(out, out / record.category / item.defect / f"{item.stem}_prototypes.png"))
         files.write_png(written[-1], contact_sheet(rows, TITLES))
     return written
 
@@ -111,7 +113,9 @@ def _of_map(request: Request) -> Path:
             )
         picture = overlay(photo, scores, low, high)
     path = request.out / f"{request.source.stem.removesuffix('_map')}_heat.png"
-    if request.rgb is not None and path.resolve() == request.rgb.resolve():
+    if request.rgb is not None and os.path.realpath(path) == os.path.realpath(
+        request.rgb
+    ):  # resolve() raises for loops
         raise UsageError(f"{path} would overwrite the photo itself", "choose another --out")
     files.write_png(path, picture)
     return path

@@ -41,7 +41,7 @@ def scored(by: Judge, framed: Sequence[Arrays], say: Callable[[str], None]) -> S
 
     def shrunk(most: int) -> None:
         _FITS[by] = most
-        say(f"note: not enough memory for a batch; {most} pair(s) at a time from here on, with the same results")
+        say(f"note: not enough memory for a batch; {most} pair(s) at a time from here on")
 
     def some(chosen: slice) -> ScoredArrays:
         return _scored(by, joined(framed[chosen]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +17,10 @@ from uipad_cli.records import Progress, Report
 
 LOCK = ".uipad-lock"  # lies in a folder while it is written, and after a kill; then it holds nobody up
 DEEPEST = 4  # folders
-_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+TRIES = 100  # to take a lock that others take and let go
+STALE = 3600.0  # seconds after which a half-written file is nobody's, whoever wrote it
+_WRITER = re.compile(r"\.uipad-(\d+)-")
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def hold(descriptor: int, path: Path, say: Callable[[str], None]) -> None:
 
 
 def sweep(folder: Path, *, deep: bool) -> None:
-    """Remove what killed writers have left half done in a folder that nobody else writes; links are not followed.
+    """Remove what killed writers have left half done; links are not followed, and what is being written stays.
 
     deep: also in folders below it, as far down as CATEGORY/SPLIT/DEFECT/KIND.
     """
@@ -83,26 +88,56 @@ def sweep(folder: Path, *, deep: bool) -> None:
         if not deep or len(Path(here).relative_to(folder).parts) >= DEEPEST:
             below.clear()
         for name in fnmatch.filter(names, files.TEMPORARY):
+            left = Path(here) / name
             with suppress(OSError):
-                (Path(here) / name).unlink()
+                if _nobodys(left):
+                    left.unlink()
+
+
+def _nobodys(left: Path) -> bool:
+    """Whether the process that wrote a temporary file has ended, as far as its name and its age tell."""
+    if time.time() - left.stat().st_mtime > STALE:
+        return True
+    writer = _WRITER.match(left.name)
+    if writer is None or os.name == "nt":  # where asking for a process would end it
+        return writer is None
+    try:
+        os.kill(int(writer[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # of another user
+        return False
+    return int(writer[1]) == os.getpid()
 
 
 def _taken(path: Path, say: Callable[[str], None]) -> int:
     """Descriptor of the lock, held. Raises ResourceError, OSError."""
-    while True:
+    for tries in range(TRIES):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, _FLAGS, 0o644)
-        except FileNotFoundError:  # another process has let go of it, and removed its empty folder
+            descriptor = _opened(path)
+        except (FileNotFoundError, FileExistsError):  # another process has let go of it, and removed its empty folder
+            if tries == TRIES - 1:
+                raise
+            time.sleep(0.01)
             continue
         try:
             hold(descriptor, path.parent, say)
         except BaseException:
             os.close(descriptor)
             raise
-        if _lies_at(path, descriptor):
+        if _lies_at(path, descriptor) or tries == TRIES - 1:
             return descriptor
         os.close(descriptor)  # what was locked is no longer what lies there
+    raise AssertionError("the last try has ended")
+
+
+def _opened(path: Path) -> int:
+    """The lock, made where it is missing; that of another user, left by a kill, can be held without being written."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | _FLAGS)
 
 
 def _lies_at(path: Path, descriptor: int) -> bool:

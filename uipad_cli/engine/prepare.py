@@ -48,7 +48,7 @@ def prepare(
     _check_folders(source, destination)
     name = dataset_name(source, dataset)
     chosen, items = _scan(source, name, categories)
-    with sole_writer(destination, report) as held:
+    with sole_writer(destination, report, deep=True) as held:
         preparation, findings = look(items, preparation, documented(name))
         for finding in findings:
             report(Progress("note", 0, 0, note=f"{name}: {finding}"))

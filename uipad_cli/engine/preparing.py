@@ -8,9 +8,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.places import inside, open_in_place
 from uipad_cli.data.prepared import PairEntry
 from uipad_cli.data.samples import colour_path, load_mask, prepare_pair
-from uipad_cli.engine.locking import sweep
 from uipad_cli.errors import DataError, ResourceError
 from uipad_cli.records import Item
 
@@ -78,18 +78,18 @@ class Journal:
         return self._path.is_file()
 
     def begin(self) -> None:
-        """Write down again what is known, without what a kill has left half done. Raises ResourceError."""
-        sweep(self._path.parent, deep=True)
+        """Write down again what is known, without a line that a kill has cut. Raises ResourceError."""
         known = [Line(name=name, entry=entry).model_dump_json() for name, entry in self.entries.items()]
         files.write_bytes(self._path, "".join(f"{line}\n" for line in known).encode())
 
     def note(self, name: str, entry: PairEntry) -> None:
         """Add a finished pair. Raises ResourceError."""
+        line = f"{Line(name=name, entry=entry).model_dump_json()}\n".encode()
         try:
             with open_in_place(self._path) as file:
-                file.write(f"{Line(name=name, entry=entry).model_dump_json()}\n".encode())
+                file.write(line)
         except OSError as error:
-            raise ResourceError(f"{self._path}: cannot be written: {error.strerror}", "free some space") from error
+            raise files.unwritable(self._path, len(line), error) from error
 
     def end(self) -> None:
         """Forget everything: the manifest knows it now."""
@@ -114,7 +114,8 @@ def run_all(tasks: Sequence[Task], workers: int) -> Generator[Outcome, None, Non
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy the threads of torch in a broken state
     with ProcessPoolExecutor(min(count, max(1, len(tasks))), context, _enter_worker) as pool:
-        futures = [pool.submit(prepare_one, task) for task in tasks]
+        with _deaf():
+            futures = [pool.submit(prepare_one, task) for task in tasks]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -124,6 +125,19 @@ def run_all(tasks: Sequence[Task], workers: int) -> Generator[Outcome, None, Non
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C waits until the block has ended; processes that are started in it never hear of it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def usable_cores() -> int:

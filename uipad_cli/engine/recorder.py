@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from io import BufferedWriter
 from pathlib import Path
@@ -40,7 +41,11 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stream.close()
+        try:
+            self.stream.close()
+        except OSError as fault:
+            if error is None:
+                raise files.unwritable(self.log, 0, fault) from fault
 
     def _kept(self) -> list[bytes]:
         """Lines of the log of the steps that are done. Raises WeightsError."""
@@ -62,12 +67,18 @@ class Recorder:
         self.watcher(progress)
         if progress.training_state is not None:
             self.done, self.last = progress.done, dict(progress.values)
-            line = json.dumps({"step": progress.done, **progress.values})
-            self.stream.write(f"{line}\n".encode())
+            line = f"{json.dumps({'step': progress.done, **progress.values})}\n".encode()
             last = progress.done == progress.total
-            if last or self.stop.wished is not None or time.monotonic() > self.save_after:
+            saves = last or self.stop.wished is not None or time.monotonic() > self.save_after
+            try:
+                self.stream.write(line)
+                if saves:  # the log tells all steps of the state, whatever is lost after it
+                    self.stream.flush()
+                    os.fsync(self.stream.fileno())
+            except OSError as error:
+                raise files.unwritable(self.log, len(line), error) from error
+            if saves:
                 began = time.monotonic()
-                self.stream.flush()
                 save_tensors(self.folder / TRAINING_FILE, progress.training_state())
                 # large states are saved less often: never more than a twentieth of the time goes into saving
                 self.save_after = time.monotonic() + max(SAVE_SECONDS, 20 * (time.monotonic() - began))

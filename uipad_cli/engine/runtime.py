@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import signal
 import threading
 import time
@@ -89,14 +91,18 @@ def bound_the_end(last_words: Callable[[int], None]) -> None:
     kill: what it has written is whole, and the same command goes on. For the main thread of the program.
     """
     reader, writer = os.pipe()
+    if os.name == "nt":  # where pipes cannot be waited for
+        return
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # heard even while a library holds the main thread
 
     def wait() -> None:
-        while (number := os.read(reader, 1)[0]) not in _ENDS:
-            pass
-        grace, code = _ENDS[number]
-        time.sleep(grace)
+        end, code = math.inf, 0
+        while (left := end - time.monotonic()) > 0:
+            heard, _, _ = select.select([reader], [], [], None if math.isinf(left) else left)
+            number = os.read(reader, 1)[0] if heard else 0
+            if number in _ENDS and time.monotonic() + _ENDS[number][0] < end:  # Ctrl-C is sooner than SIGTERM
+                end, code = time.monotonic() + _ENDS[number][0], _ENDS[number][1]
         last_words(code)
         os._exit(code)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
 def read_sealed(path: Path, cure: str) -> dict[str, Any]:
     """What `write_sealed` wrote. Raises WeightsError with this cure where it is anything else."""
     content, data = read_unchecked(path, cure)
+    if SEAL not in content:
+        raise WeightsError(f"{path}: of an earlier uipad, or damaged: it holds no hash of its own", cure)
     check_seal(path, data, cure)
     return {name: value for name, value in content.items() if name != SEAL}
 
@@ -36,11 +37,9 @@ def read_unchecked(path: Path, cure: str) -> tuple[dict[str, Any], bytes]:
     """
     try:
         data = files.read_bytes(path, files.JSON_CAP)
-        content = json.loads(data.decode("utf-8"), parse_constant=_number, parse_float=_number)
+        content = files.json_value(data, path)
     except DataError as error:
         raise WeightsError(error.message, cure) from error
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: cannot be read ({error})", cure) from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: holds something other than a record", cure)
     return content, data
@@ -56,10 +55,3 @@ def check_seal(path: Path, data: bytes, cure: str) -> None:
 def _seal(body: bytes) -> bytes:
     """What stands behind the values of an object."""
     return f',\n  "{SEAL}": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is not allowed")
-    return value

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from uipad_cli.data.numbers import one_thread
 from uipad_cli.errors import ResourceError, WeightsError
 
 HEADER_CAP = 4 * 2**20  # bytes of a .safetensors file that tell what it holds: some 30,000 tensors
@@ -69,7 +70,7 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
         quiet = subprocess.DEVNULL
         try:
             code = subprocess.run(
-                command, stdin=quiet, stdout=quiet, stderr=quiet, check=False, timeout=wait
+                command, stdin=quiet, stdout=quiet, stderr=quiet, check=False, timeout=wait, env=one_thread()
             ).returncode
         except subprocess.TimeoutExpired:
             code = 1
@@ -92,7 +93,10 @@ def unpack(source: str, target: str) -> int:
     """The child: the tensors of a .pth file as .safetensors; returns its exit code."""
     size = os.stat(source).st_size  # noqa: PTH116 - one call in a process that does nothing else
     _bound(size)
-    content = torch.load(source, map_location="cpu", weights_only=True)  # raises nearly anything, which ends the child
+    try:
+        content = torch.load(source, map_location="cpu", weights_only=True)  # raises nearly anything: it ends the child
+    except MemoryError:
+        return _TOO_LARGE
     for wrapper in ("model", "state_dict", "teacher"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -115,8 +119,16 @@ def _plain(value: Tensor) -> bool:
     return dense and value.dtype in DTYPES and type(value) in (Tensor, torch.nn.Parameter)
 
 
+def _taken() -> int:
+    """Bytes of memory that this process has asked for, as RLIMIT_DATA counts them; 0 where it cannot be told."""
+    with suppress(OSError, ValueError, IndexError):
+        told = Path("/proc/self/status").read_text(encoding="ascii").partition("VmData:")[2]
+        return 1024 * int(told.split()[0])
+    return 0
+
+
 def _bound(size: int) -> None:
-    """Limits to memory and processor time from here on."""
+    """Limits to memory and processor time from here on, above what the libraries have taken."""
     torch.set_num_threads(1)
     try:
         import resource
@@ -124,7 +136,7 @@ def _bound(size: int) -> None:
         return
     seconds = int(time.process_time() + SPARE_SECONDS + size / BYTES_PER_SECOND)
     for limit, most in (
-        (resource.RLIMIT_DATA, SPARE_BYTES + 4 * size),
+        (resource.RLIMIT_DATA, _taken() + SPARE_BYTES + 4 * size),
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_FSIZE, HEADER_CAP + TIED * size),
         (resource.RLIMIT_CORE, 0),

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from uipad_cli.data import files
 from uipad_cli.data.places import open_in_place
 from uipad_cli.engine.locking import hold, sweep
 from uipad_cli.errors import ResourceError
@@ -53,7 +54,7 @@ class VerdictLog:
         except OSError as error:
             with suppress(OSError):
                 self._file.truncate(end)
-            raise _unwritable(self.path, error) from error
+            raise files.unwritable(self.path, len(data), error) from error
         self._note(line)
 
     def _note(self, line: Mapping[str, object]) -> None:
@@ -73,17 +74,17 @@ def open_log(folder: Path, say: Callable[[str], None]) -> Iterator[VerdictLog]:
         folder.mkdir(parents=True, exist_ok=True)
         file = open_in_place(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise files.unwritable(path, 0, error) from error
     with file:
         hold(file.fileno(), path, say)
         sweep(folder, deep=True)
-        cut = _mend(file)
+        cut = _mend(file, path)
         if cut:
             say(f"{path}: its last line was cut off by a crash: {cut} bytes removed, that part is judged again")
         yield VerdictLog(path, file)
 
 
-def _mend(file: BinaryIO) -> int:
+def _mend(file: BinaryIO, path: Path) -> int:
     """Remove what follows the last whole line; how many bytes that were. Raises ResourceError for another file."""
     size = end = file.seek(0, os.SEEK_END)
     while end > 0:
@@ -96,7 +97,7 @@ def _mend(file: BinaryIO) -> int:
         end = start
     file.seek(0)
     if not end and file.read(1) not in (b"", b"{"):  # not ours: nothing of it is removed
-        raise ResourceError(f"{file.name}: not a log of verdicts", "give this run a folder of its own: --out")
+        raise ResourceError(f"{path}: not a log of verdicts", "give this run a folder of its own: --out")
     if end < size:
         file.truncate(end)
         os.fsync(file.fileno())
@@ -118,9 +119,3 @@ def _lines(file: BinaryIO) -> Iterator[Mapping[str, object]]:
 
 def _hash(key: str) -> bytes:
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-
-
-def _unwritable(path: Path, error: OSError) -> ResourceError:
-    return ResourceError(
-        f"{path}: cannot be written: {error.strerror or error}", "free some space, or choose another --out"
-    )

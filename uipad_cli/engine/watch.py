@@ -161,6 +161,8 @@ class _Watch:
                 item = self.incoming.item(one)
             except DataError as error:
                 self._refuse(one, error, tell)
+                if self.fault is not None:
+                    return
                 continue
             items.append(item)
             left[id(item)] = one
@@ -171,6 +173,8 @@ class _Watch:
         try:
             with closing(self.inspector.judge(items, self._notes, refuse, taken=self.log.has_files)) as verdicts:
                 for verdict in verdicts:
+                    if self.fault is not None:  # of a pair before this one
+                        return
                     one = left.pop(next(iter(left)))  # verdicts come in the order of the items
                     if not self.incoming.changed(one):  # or it was read while it was written
                         line = {**verdict, "key": one.key}

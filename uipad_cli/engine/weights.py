@@ -101,8 +101,11 @@ def cached_weights(repository: str) -> Path | None:
 
 def forbidden() -> str:
     """What forbids any use of the network; empty where nothing does."""
-    set_to = {name: os.environ.get(name, "").lower() for name in (OFFLINE, "HF_HUB_OFFLINE")}
-    return next((f"{name}={value}" for name, value in set_to.items() if value in ("1", "true", "yes", "on")), "")
+    told = os.environ.get(OFFLINE, "").strip()
+    if told.lower() not in ("", "0", "false", "no", "off"):  # a slip of the pen must not open what was to be shut
+        return f"{OFFLINE}={told}"
+    hub = os.environ.get("HF_HUB_OFFLINE", "")
+    return f"HF_HUB_OFFLINE={hub}" if hub.lower() in ("1", "true", "yes", "on") else ""
 
 
 def hub_answers() -> bool:
