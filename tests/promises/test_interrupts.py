@@ -8,6 +8,7 @@ import time
 import killing
 import pytest
 
+from uipad_cli.data import scenes
 from uipad_cli.engine.runtime import GRACE
 from uipad_cli.errors import EXIT_INTERRUPT, EXIT_TERMINATED
 
@@ -19,12 +20,16 @@ infer.open_inspector = lambda *_: print("stuck", flush=True) or hashlib.pbkdf2_h
 
 
 @pytest.fixture
-def commands(world, quick):
+def commands(world, quick, cases, tmp_path):
     """By verb: the arguments, but for the output, which is the last."""
+    raw = world.raw
+    if cases(False, True):  # so many pairs that there is time to come in between
+        raw = tmp_path / "raw"
+        scenes.write(raw, categories=["pegs"], train=60, validation=0, test_good=2, test_per_defect=1, size=160, seed=1)
     settings = [part for one in [*quick, "options.training.steps=60"] for part in ("--set", one)]
     return {
         "train": ["train", world.prepared, "--category", "pegs", *settings, "--out"],
-        "prepare": ["prepare", world.raw, "--workers", "2"],
+        "prepare": ["prepare", raw, "--workers", "2"],
         "eval": ["eval", world.run, world.prepared, "--out"],
         "infer": ["infer", world.prepared, "--model", world.run, "--out"],
         "heatmap": ["heatmap", world.run, world.prepared, "--out"],

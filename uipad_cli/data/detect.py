@@ -45,6 +45,7 @@ class Found:
             self.findings.append(evidence)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # between numbers from one end of all floats to the other
 def examine(looks: Sequence[Look], told: dict[str, object]) -> tuple[Sensor, list[str]]:
     """The sensor that made the files, and a sentence for everything that was found out.
 

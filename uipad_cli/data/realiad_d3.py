@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from uipad_cli.data import SPLITS, choose_category, files
 from uipad_cli.data.layout import by_stem, own_name, subfolders
+from uipad_cli.data.places import is_plain
 from uipad_cli.errors import DataError, first_fault
 from uipad_cli.records import GOOD, Item
 
@@ -56,7 +57,7 @@ def _optional(text: str | None) -> str | None:
 
 
 def _label(text: str) -> str:
-    if len(PurePosixPath(_inside(text)).parts) != 1:
+    if not is_plain(_inside(text)):  # x/ and ./x are paths, too
         raise ValueError(f"{text!r} is not the name of a defect")
     return text
 

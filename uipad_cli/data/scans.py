@@ -71,7 +71,8 @@ def kind_of(path: Path) -> Kind:
     if raster.ndim != 3:
         return "depth"
     points = raster[np.isfinite(raster).all(axis=2)]
-    across, down, away = np.ptp(points, axis=0) if len(points) else (1, 1, 0)
+    with np.errstate(over="ignore"):  # from one end of all numbers to the other
+        across, down, away = np.ptp(points, axis=0) if len(points) else (1, 1, 0)
     return "z" if across == down == 0 and away > 0 else "xyz"
 
 

@@ -136,6 +136,7 @@ def write(  # noqa: PLR0913 - every number has a name of its own and a default
     ResourceError.
     """
     from uipad_cli.data.files import write_png, write_tiff
+    from uipad_cli.data.places import inside
 
     counts = {"train": train, "validation": validation, "test": test_good, "defect": test_per_defect}
     for name, count in counts.items():
@@ -148,10 +149,10 @@ def write(  # noqa: PLR0913 - every number has a name of its own and a default
         report(Progress("scenes", done, len(places), f"{category}/{split}/{defect}"))
         scene = render(category, defect, seed=scene_seed(seed, category, split, defect, index), size=size)
         folder = root / category / split / defect
-        write_png(folder / "rgb" / f"{index:03d}.png", scene.rgb)
-        write_tiff(folder / "xyz" / f"{index:03d}.tiff", scene.xyz)
+        write_png(inside(root, folder / "rgb" / f"{index:03d}.png"), scene.rgb)
+        write_tiff(inside(root, folder / "xyz" / f"{index:03d}.tiff"), scene.xyz)
         if split == "test":
-            write_png(folder / "gt" / f"{index:03d}.png", scene.mask)
+            write_png(inside(root, folder / "gt" / f"{index:03d}.png"), scene.mask)
     report(Progress("scenes", len(places), len(places)))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from uipad_cli.data.pairs import Pairs
+from uipad_cli.data.places import inside
 from uipad_cli.engine.calibration import Calibration, Rule
 from uipad_cli.engine.checkpoint import load_run
 from uipad_cli.engine.fingerprint import Fingerprint, fingerprinted, save_fingerprints, settle
@@ -74,6 +75,7 @@ def calibrate(request: Request, *, report: Report = silent) -> list[Calibrated]:
     loss = _checked(request)
     done, drawn = [], []
     for folder in find_runs(request.run):
+        inside(request.run, folder / RECORD)
         record = read_record(folder)
         notes: list[str] = []
         seen: list[Fingerprint] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from uipad_cli import config
 from uipad_cli.data import choose_category, files, scenes
+from uipad_cli.data.places import inside
 from uipad_cli.engine.eval_page import write_page
 from uipad_cli.engine.evaluate import CategoryResult, evaluate
 from uipad_cli.engine.prepare import prepare
@@ -26,12 +27,14 @@ def demo(
 ) -> tuple[list[CategoryResult], Path]:
     """Make data, runs, figures and `<out>/index.html`; what an earlier call finished is not done again.
 
-    Raises UsageError for an unknown category, or a folder that holds another demo.
+    Raises UsageError for an unknown category, or a folder that holds another demo, ResourceError for links out of it.
     """
     known = (*scenes.CATEGORIES, *scenes.HELD_BACK)
     chosen = [choose_category(known, name) for name in categories] or list(scenes.CATEGORIES)
     raw, ready, runs = out / "data", out / "prepared", out / "runs"
     for name in chosen:
+        for folder in (raw / name, ready, runs / name, out / "eval" / name):
+            inside(out, folder / SCENES_FILE)
         _render(raw, name, seed, report)
     prepare(raw, ready, dataset="mvtec3d", categories=chosen, report=report).raise_for_failures()
     for name in chosen:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from uipad_cli.data import files
+from uipad_cli.data.places import inside
 from uipad_cli.engine import drift_page
 from uipad_cli.engine.checkpoint import load_run
 from uipad_cli.engine.fingerprint import (
@@ -140,6 +141,7 @@ def drift(
     if not LEAST_ALPHA <= alpha < 1:
         raise UsageError(f"--alpha {alpha} is not a chance from {LEAST_ALPHA} up to 1", f"the usual one is {ALPHA}")
     lone = find_run(run)
+    target = out or inside(run, lone / FOLDER / PAGE).parent
     record, method = load_run(lone, choose_compute(device, precision, "score"))
     before = read_fingerprints(lone, record)
     check_preparation(record, folder)
@@ -164,7 +166,6 @@ def drift(
     compared = compare(
         before, now, alpha, floors=floors(record), rate=record.calibration.rate, fair=fair, ordered=ordered
     )
-    target = out or lone / FOLDER
     found = Drift(record, folder, alpha, before, now, names, compared, failures, notes, target / PAGE, ordered)
     files.write_bytes(target / PAGE, drift_page.page_of(found).encode())
     files.write_json(target / DOCUMENT, found.document())

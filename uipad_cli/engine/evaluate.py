@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from uipad_cli import __version__
 from uipad_cli.data import files
 from uipad_cli.data.pairs import Pairs
+from uipad_cli.data.places import inside
 from uipad_cli.engine.calibration import Calibration
 from uipad_cli.engine.charts import Charts
 from uipad_cli.engine.checkpoint import load_run
@@ -32,7 +35,7 @@ from uipad_cli.metrics.region import pixel_metrics
 from uipad_cli.records import ANOMALOUS, GOOD, UNSURE, Missing, Progress, Report, silent
 from uipad_cli.report.page import COLUMNS
 
-METRICS = "metrics.json"
+METRICS, SCORES = "metrics.json", "scores.csv"
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def evaluate(  # noqa: PLR0913 - what `uipad eval` can be asked
             _, method = load_run(folder, compute)
             for record in records:
                 pairs = split_pairs(record, data, "test", missing)
-                results.append(_measure(record, method, pairs, out / record.category, report, charts))
+                results.append(_measure(record, method, pairs, out, report, charts))
                 if results[-1].unseen_share > 0:
                     report(Progress("note", 0, 0, note=_unseen(results[-1])))
         held.check()
@@ -101,8 +104,10 @@ def evaluate(  # noqa: PLR0913 - what `uipad eval` can be asked
 
 
 def folder_of(run: Path, out: Path | None, missing: Missing | None) -> Path:
-    """Where an evaluation writes."""
-    return out or run / ("eval" if missing is None else f"eval-without-{missing}")
+    """Where an evaluation writes. Raises ResourceError where that of a run is a link which leads out of it."""
+    if out is not None:
+        return out
+    return inside(run, run / ("eval" if missing is None else f"eval-without-{missing}") / METRICS).parent
 
 
 def demanded(
@@ -155,6 +160,7 @@ def _measure(
     record: Checkpoint, method: Method, pairs: Pairs, out: Path, report: Report, charts: bool
 ) -> CategoryResult:
     began = time.perf_counter()
+    out = inside(out, out / record.category / SCORES).parent
     shown = Shown(record.calibration)
     found = collect(method, pairs, report, record.category, shown.look)
     with told():
@@ -165,7 +171,7 @@ def _measure(
         else:
             (out / f"{name}.jpg").unlink(missing_ok=True)  # of another evaluation
     scores = [PartScore(*one) for one in zip(found.names, found.defects, found.scores, strict=True)]
-    _write_scores(out / "scores.csv", scores, record.calibration)
+    _write_scores(out / SCORES, scores, record.calibration)
     by_defect = {kind: auroc(*against(scores, kind)) for kind in sorted(set(found.defects) - {GOOD})}
     metrics = {
         "image_auroc": auroc(found.scores, found.labels),
@@ -232,10 +238,12 @@ def _figures(result: CategoryResult) -> dict[str, object]:
 
 
 def _write_scores(path: Path, scores: Sequence[PartScore], calibration: Calibration) -> None:
-    lines = ["part,defect,score,threshold,verdict,p_value"]
+    table = StringIO()
+    lines = csv.writer(table, lineterminator="\n")  # names may hold commas and line breaks
+    lines.writerow(["part", "defect", "score", "threshold", "verdict", "p_value"])
     for part in scores:
         if not math.isfinite(part.score):
             raise DataError(f"{part.name}: the score is {part.score}")
-        told = f"{calibration.threshold!r},{calibration.verdict(part.score)},{calibration.p_value(part.score)!r}"
-        lines.append(f"{part.name},{part.defect},{part.score!r},{told}")
-    files.write_bytes(path, ("\n".join(lines) + "\n").encode())
+        told = [calibration.threshold, calibration.verdict(part.score), calibration.p_value(part.score)]
+        lines.writerow([part.name, part.defect, part.score, *told])
+    files.write_bytes(path, table.getvalue().encode())
