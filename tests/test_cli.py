@@ -95,7 +95,9 @@ def test_a_bad_pair_does_not_stop_a_folder(capsys, world, tmp_path):
     broken.write_bytes(broken.read_bytes()[:1000])
     code, out, err = call(capsys, "infer", raw, "--model", world.run, "--out", tmp_path / "o", "--json")
     assert code == 6
-    assert len(out.splitlines()) == 17
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 18
+    assert [Path(line["depth"]).name for line in lines if line["verdict"] == "error"] == ["001.tiff"]
     assert "1 of 18 pairs" in err
     assert "001.tiff" in err
 
@@ -105,7 +107,9 @@ def test_a_prepared_pair_without_any_measured_pixel_costs_itself(capsys, world, 
     files.write_png(data / "pegs" / "test" / "good" / "valid" / "001.png", np.zeros((112, 112), np.uint8))
     code, out, err = call(capsys, "infer", data, "--model", world.run, "--out", tmp_path / "o", "--json")
     assert code == 6
-    assert len(out.splitlines()) == 17
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 18
+    assert [Path(line["depth"]).name for line in lines if line["verdict"] == "error"] == ["001.tiff"]
     assert "not one pixel was measured" in err.replace("\n", " ")
 
 
@@ -144,7 +148,11 @@ def test_the_whole_road_by_command(capsys, world, tmp_path, quick):
     assert json.loads(out)["categories"]["pegs"]["image_auroc"] is not None
     assert (tmp_path / "r" / "eval-without-rgb" / "metrics.json").is_file()
     assert len(list((tmp_path / "h").rglob("*_prototypes.png"))) == 9
-    assert call(capsys, *train)[0] == 2
+    before = (tmp_path / "r" / "checkpoint.json").read_bytes()
+    code, _, err = call(capsys, *train, "--resume")  # which scripts may still say
+    assert (code, "holds this run already, finished" in err) == (0, True)
+    assert call(capsys, *train, "--seed", "7")[0] == 2
+    assert (tmp_path / "r" / "checkpoint.json").read_bytes() == before
 
 
 def test_backbones_compares_them_in_a_table(capsys, world, tmp_path):

@@ -151,7 +151,7 @@ def test_a_folder_is_judged_in_batches_and_a_broken_pair_costs_itself(world, exp
     (raw / "pegs" / "test" / "good" / "xyz" / "001.tiff").write_bytes(b"II*\0")
     arguments = ["--model", exports("uipad", "onnx"), "--engine", "onnx", "--out", tmp_path / "o", "--json"]
     code, out, err = call(capsys, "infer", raw, *arguments)
-    assert (code, len(out.splitlines())) == (6, 17)
+    assert (code, len(out.splitlines()), out.count('"verdict": "error"')) == (6, 18, 1)
     assert "001.tiff" in err
 
 

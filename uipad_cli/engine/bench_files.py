@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uipad_cli.data import files, pairs, samples
-from uipad_cli.engine import judging
+from uipad_cli.engine import judges, judging
 from uipad_cli.engine.bench_clock import Clock
 from uipad_cli.engine.bench_stages import Seam, shares
 from uipad_cli.engine.bench_subject import Subject, Workload
@@ -67,7 +67,7 @@ def _seams(method: Method) -> list[Seam]:
         Seam(GEOMETRY, samples, "prepare_geometry"),
         Seam(GEOMETRY, pairs, "geometry_image"),
         Seam(FRAMING, pairs.Pairs, "arrays"),
-        *(Seam(FRAMING, judging, name) for name in ("joined", "tensors")),
+        *(Seam(FRAMING, judges, name) for name in ("joined", "tensors")),
         Seam(MODEL, method, "score"),
         Seam(MAP, judging, "unframe"),
         Seam(WRITE, Inspector, "_line"),
