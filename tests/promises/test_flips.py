@@ -3,15 +3,13 @@
 log.jsonl is not among them: it is a diary for people, and no verdict depends on it.
 """
 
-import os
 import shutil
-import signal
 
 import numpy as np
 import pytest
 import torch
 from exports import networks_with_numbers_in, write_export
-from program import call
+from program import SMALL, call
 
 from uipad_cli import config
 from uipad_cli.core.compute import Compute
@@ -27,7 +25,6 @@ from uipad_cli.records import silent
 
 CPU = Compute(torch.device("cpu"))
 RUN_FILES = ("checkpoint.json", "method.safetensors", "backbone.safetensors", "calibration.safetensors")
-SETTINGS = ["backbone=tiny-random", "framing.resize=56", "framing.crop=56", "precision=fp32"]
 
 
 def flips(folder, names, count, seed):
@@ -159,20 +156,6 @@ def test_every_byte_of_saved_tensors_counts(tmp_path, cases):
 # ---- unfinished runs, exports, the cache ------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def stopped(world, tmp_path_factory):
-    """A training that was stopped at its third step."""
-    out = tmp_path_factory.mktemp("stopped") / "run"
-
-    def stop(progress):
-        if progress.training_state is not None and progress.done == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(world.prepared, out, category="pegs", configuration=config.merge([], SETTINGS), report=stop)
-    return out
-
-
 def test_a_flipped_byte_of_a_training_state_is_noticed(stopped, cases):
     names = ("training.safetensors", "run.json")
 
@@ -188,7 +171,7 @@ def test_a_flipped_byte_of_a_training_state_is_noticed(stopped, cases):
 
 def test_a_training_does_not_go_on_from_a_damaged_state(capsys, world, stopped, cases):
     command = ["train", world.prepared, "--category", "pegs", "--out", stopped]
-    command += [part for told in SETTINGS for part in ("--set", told)]
+    command += [part for told in SMALL for part in ("--set", told)]
     before = {path.name: path.read_bytes() for path in stopped.iterdir()}
     for name in flips(stopped, ("training.safetensors", "run.json"), cases(4, 20), seed=6):
         code, out, err = call(capsys, *command)
@@ -228,7 +211,7 @@ def test_a_training_with_a_damaged_cache_comes_to_the_same(world, tmp_path, monk
     monkeypatch.setenv("UIPAD_CACHE", str(tmp_path / "cache"))
 
     def trained(name):
-        merged = config.merge([], ["method=patchcore", *SETTINGS])
+        merged = config.merge([], ["method=patchcore", *SMALL])
         train(world.prepared, tmp_path / name, category="pegs", configuration=merged)
         return (tmp_path / name / "method.safetensors").read_bytes()
 

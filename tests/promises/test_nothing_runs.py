@@ -5,7 +5,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import struct
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import torch
 from exports import networks_with_numbers_in, write_export
 from gadgets import ARCHIVES, FORMATS, GADGETS, in_metadata, pickled
 from mutations import mutations
-from program import call
+from program import SMALL, call
 from records import change_record
 
 import uipad_cli
@@ -35,8 +34,7 @@ from uipad_cli.records import silent
 SUPPORT = Path(gadgets.__file__).parent
 RUN_FILES = ("checkpoint.json", "method.safetensors", "backbone.safetensors", "calibration.safetensors")
 MEMORY = 1.5  # GB that the reading of a small file may take, torch itself among them
-QUICK = ["backbone=tiny-random", "framing.resize=56", "framing.crop=56", "precision=fp32"]
-PATCHCORE = ["method=patchcore", *QUICK]
+PATCHCORE = ["method=patchcore", *SMALL]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -200,23 +198,8 @@ def test_no_gadget_runs_in_an_unfinished_run(capsys, world, tmp_path, marker, ch
     for one in chosen(2, place=5):
         out = shutil.copytree(stopped, tmp_path / "s", dirs_exist_ok=True)
         (out / name).write_bytes(payload(*one, marker))
-        settings = [part for told in QUICK for part in ("--set", told)]
+        settings = [part for told in SMALL for part in ("--set", told)]
         refused(capsys, "train", world.prepared, "--category", "pegs", "--out", out, *settings)
-
-
-@pytest.fixture(scope="module")
-def stopped(world, tmp_path_factory):
-    """A training that was stopped at its third step."""
-    out = tmp_path_factory.mktemp("stopped") / "run"
-
-    def stop(progress):
-        if progress.training_state is not None and progress.done == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(world.prepared, out, category="pegs", configuration=config.merge([], QUICK), report=stop)
-    assert (out / "training.safetensors").is_file()
-    return out
 
 
 def test_no_gadget_runs_in_an_unfinished_pretraining(capsys, tmp_path, marker, chosen):

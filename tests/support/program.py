@@ -2,6 +2,9 @@
 
 from uipad_cli.cli import main
 
+# settings of a run that is small, and need not see anything
+SMALL = ["backbone=tiny-random", "framing.resize=56", "framing.crop=56", "precision=fp32"]
+
 
 def call(capsys, *arguments):
     """Exit code, stdout, stderr; no traceback is ever shown."""

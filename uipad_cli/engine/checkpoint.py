@@ -30,6 +30,7 @@ from uipad_cli.core.compute import Compute
 from uipad_cli.data import files
 from uipad_cli.engine.record import (
     BACKBONE_FILE,
+    BEGIN_AGAIN,
     METHOD_FILE,
     RECORD,
     TRAIN_AGAIN,
@@ -85,18 +86,19 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read what `save_tensors` wrote, checked against the hash that it wrote with it. Raises WeightsError."""
-    cure = "remove its folder and begin again"
     length = 8 + len(_BEFORE) + len(_UNTOLD)
     try:
         with path.open("rb") as stream:
             head = stream.read(length)
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror})", cure) from error
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})", BEGIN_AGAIN) from error
     told = head[8 + len(_BEFORE) :]
     same = len(head) == length and told == file_hash(path, head[: -len(told)] + _UNTOLD).encode()
     if not same or head[8:].removesuffix(told) != _BEFORE:
-        raise WeightsError(f"{path}: damaged, or of an earlier uipad: its hash is not the one that it holds", cure)
-    return _read(path, cure)
+        raise WeightsError(
+            f"{path}: damaged, or of an earlier uipad: its hash is not the one that it holds", BEGIN_AGAIN
+        )
+    return _read(path, BEGIN_AGAIN)
 
 
 def load_checked(path: Path, hashes: Mapping[str, str], cure: str) -> dict[str, Tensor]:

@@ -73,7 +73,7 @@ def hold(descriptor: int, path: Path, say: Callable[[str], None]) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        cure = "stop that one, or give this one a folder of its own: --out"
+        cure = "wait until it has ended, or give this one another folder"
         raise ResourceError(f"{path}: another uipad writes it", cure) from error
     except OSError as error:  # some network disks have no locks
         say(f"{path}: cannot be locked ({error.strerror or error}): see that no other uipad writes it")
@@ -107,7 +107,7 @@ def _nobodys(left: Path) -> bool:
         return True
     except PermissionError:  # of another user
         return False
-    return int(writer[1]) == os.getpid()
+    return int(writer[1]) == os.getpid()  # of one before it: in a container every start has the same number
 
 
 def _taken(path: Path, say: Callable[[str], None]) -> int:

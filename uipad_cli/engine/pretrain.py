@@ -22,7 +22,7 @@ from uipad_cli.data.procedural.photos import Photos, find_photos
 from uipad_cli.data.procedural.views import Views, make_views
 from uipad_cli.engine.checkpoint import load_tensors, save_tensors
 from uipad_cli.engine.locking import sole_writer
-from uipad_cli.engine.record import LOG_FILE, TRAINING_FILE, file_hash, versions
+from uipad_cli.engine.record import BEGIN_AGAIN, LOG_FILE, TRAINING_FILE, file_hash, versions
 from uipad_cli.engine.recorder import Recorder
 from uipad_cli.engine.runtime import StopRequest, choose_compute, precision_name
 from uipad_cli.engine.sealed import read_sealed, write_sealed
@@ -197,13 +197,13 @@ def _look(out: Path, identity: dict[str, Any]) -> dict[str, Tensor] | None:
     """The saved training state of `out` where it has one. Raises UsageError where `out` is another's."""
     if not (out / RUN_FILE).is_file():
         return None
-    if read_sealed(out / RUN_FILE, "remove the folder and begin again") != identity:
+    if read_sealed(out / RUN_FILE, BEGIN_AGAIN) != identity:
         raise UsageError(f"{out} holds a pretraining with other settings or images", "choose another folder")
     if not (out / TRAINING_FILE).is_file():
         return None
     saved = load_tensors(out / TRAINING_FILE)
     if "step" not in saved:
-        raise WeightsError(f"{out / TRAINING_FILE}: not a training state", "remove the folder and begin again")
+        raise WeightsError(f"{out / TRAINING_FILE}: not a training state", BEGIN_AGAIN)
     return saved
 
 

@@ -34,6 +34,7 @@ LOG_FILE = "log.jsonl"
 FAR = 1e12  # no score is as large
 SHAPING = ("torch", "timm", "numpy")
 TRAIN_AGAIN = "train again with `uipad train`"
+BEGIN_AGAIN = "remove its folder and begin again"  # of a run that is not finished
 
 
 class RunConfig(BaseModel):

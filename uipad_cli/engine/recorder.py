@@ -12,7 +12,7 @@ from types import TracebackType
 from uipad_cli.data import files
 from uipad_cli.data.places import open_in_place
 from uipad_cli.engine.checkpoint import save_tensors
-from uipad_cli.engine.record import LOG_FILE, TRAINING_FILE
+from uipad_cli.engine.record import BEGIN_AGAIN, LOG_FILE, TRAINING_FILE
 from uipad_cli.engine.runtime import StopRequest
 from uipad_cli.errors import WeightsError
 from uipad_cli.records import Progress, Report
@@ -56,10 +56,8 @@ class Recorder:
             told = json.loads(kept[self.done - 1])
             self.last = {name: float(value) for name, value in told.items() if name != "step"}
         except (OSError, ValueError, IndexError, AttributeError, TypeError, RecursionError) as error:
-            cure = "remove the folder and train again"
-            raise WeightsError(
-                f"{self.log}: damaged, it does not tell the {self.done} steps that are done", cure
-            ) from error
+            told = f"{self.log}: damaged, it does not tell the {self.done} steps that are done"
+            raise WeightsError(told, BEGIN_AGAIN) from error
         return kept
 
     def report(self, progress: Progress) -> None:

@@ -22,6 +22,7 @@ from uipad_cli.engine.feature_cache import open_cache
 from uipad_cli.engine.fingerprint import save_fingerprints
 from uipad_cli.engine.locking import Held, sole_writer
 from uipad_cli.engine.record import (
+    BEGIN_AGAIN,
     CALIBRATION_FILE,
     RECORD,
     TRAINING_FILE,
@@ -43,7 +44,6 @@ from uipad_cli.methods.parts import in_parts
 from uipad_cli.records import Batch, Progress, Report, silent
 
 RUN_FILE = "run.json"
-BEGIN_AGAIN = "remove the folder and train again"
 GAUGED_PAIRS = 4
 
 
