@@ -1,5 +1,6 @@
 """One small finished world, shared by the tests of the engine and of the command line."""
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -48,6 +49,13 @@ def pytest_terminal_summary(terminalreporter, config):
 def cases(pytestconfig):
     """How many cases a test of a promise tries: cases(20, 1000) is 20 in the default suite, 1000 with --long."""
     return lambda few, many: many if pytestconfig.getoption("--long") else few
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeds_ctrl_c():
+    """Ctrl-C stops the tests and what they start: a shell has what it starts in the background ignore it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
