@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import traceback
 from pathlib import Path
 from types import FrameType
@@ -26,12 +25,13 @@ app = typer.Typer(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if argv is None:  # the program itself, not a call of a test
-        from uipad_cli.engine.runtime import bound_the_end
+    """Run the program, or in a process of someone else's on these arguments; returns the exit code."""
+    from uipad_cli.engine.runtime import run_program
 
-        bound_the_end(console.last_words)
+    return run_program(_run, console.last_words) if argv is None else _run(argv)
+
+
+def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]  # wherever it stands
     signal.signal(signal.SIGTERM, _terminate)

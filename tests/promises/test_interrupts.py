@@ -1,16 +1,21 @@
 """Ctrl-C ends every command soon, with exit code 130, and keeps what is done: the same command gives the same bytes."""
 
+import os
 import random
 import signal
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import killing
 import pytest
 
 from uipad_cli.data import scenes
+from uipad_cli.engine import preparing
+from uipad_cli.engine.prepare import prepare
 from uipad_cli.engine.runtime import GRACE
-from uipad_cli.errors import EXIT_INTERRUPT, EXIT_TERMINATED
+from uipad_cli.errors import EXIT_INTERRUPT, EXIT_TERMINATED, Terminated
 
 STUCK = """
 import hashlib
@@ -22,17 +27,20 @@ infer.open_inspector = lambda *_: print("stuck", flush=True) or hashlib.pbkdf2_h
 @pytest.fixture
 def commands(world, quick, cases, tmp_path):
     """By verb: the arguments, but for the output, which is the last."""
-    raw = world.raw
+    raw, prepared = world.raw, world.prepared
     if cases(False, True):  # so many pairs that there is time to come in between
-        raw = tmp_path / "raw"
-        scenes.write(raw, categories=["pegs"], train=60, validation=0, test_good=2, test_per_defect=1, size=160, seed=1)
+        raw, prepared = tmp_path / "raw", tmp_path / "prepared"
+        scenes.write(
+            raw, categories=["pegs"], train=20, validation=0, test_good=60, test_per_defect=1, size=160, seed=1
+        )
+        prepare(raw, prepared, workers=1)
     settings = [part for one in [*quick, "options.training.steps=60"] for part in ("--set", one)]
     return {
         "train": ["train", world.prepared, "--category", "pegs", *settings, "--out"],
         "prepare": ["prepare", raw, "--workers", "2"],
-        "eval": ["eval", world.run, world.prepared, "--out"],
-        "infer": ["infer", world.prepared, "--model", world.run, "--out"],
-        "heatmap": ["heatmap", world.run, world.prepared, "--out"],
+        "eval": ["eval", world.run, prepared, "--out"],
+        "infer": ["infer", prepared, "--model", world.run, "--out"],
+        "heatmap": ["heatmap", world.run, prepared, "--out"],
     }
 
 
@@ -73,3 +81,21 @@ def test_what_hears_nothing_is_ended_by_force(number, code, world, tmp_path):
     assert process.returncode == code
     assert "in the middle of a step; what was written is whole" in said
     assert GRACE < 2
+
+
+def test_signals_wait_until_workers_have_started():
+    threading.Thread(target=time.sleep, args=[1], daemon=True).start()  # takes the signal that the main thread blocks
+    for number, end in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)):
+        began = []
+        with pytest.raises(end), preparing._deaf():
+            os.kill(os.getpid(), number)
+            time.sleep(0.05)
+            began.append(number)
+        assert began
+
+
+def test_workers_start_in_any_thread(world, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        summary = pool.submit(prepare, world.raw, tmp_path / "prepared", workers=2).result()
+    assert not summary.failures
+    assert killing.contents(tmp_path / "prepared") == killing.contents(world.prepared)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from uipad_cli.data.geometry import Preparation
 from uipad_cli.data.places import inside, open_in_place
 from uipad_cli.data.prepared import PairEntry
 from uipad_cli.data.samples import colour_path, load_mask, prepare_pair
+from uipad_cli.engine.runtime import StopRequest
 from uipad_cli.errors import DataError, ResourceError
 from uipad_cli.records import Item
 
@@ -129,15 +130,19 @@ def run_all(tasks: Sequence[Task], workers: int) -> Generator[Outcome, None, Non
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Ctrl-C waits until the block has ended; processes that are started in it never hear of it."""
+    """Signals wait until the block has ended, so that no process is left half started; those never hear of Ctrl-C."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    here = threading.current_thread() is threading.main_thread()  # where Python hears signals
+    with StopRequest() if here else nullcontext() as stop:  # another thread may take what this one has blocked
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which new processes inherit
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if stop is not None:
+        stop.obey()
 
 
 def usable_cores() -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -107,6 +109,27 @@ def bound_the_end(last_words: Callable[[int], None]) -> None:
         os._exit(code)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def run_program(run: Callable[[list[str]], int], last_words: Callable[[int], None]) -> int:
+    """Run the program on its own command line and end with the exit code of `run`, as soon as asked to and at once.
+
+    Python would take all modules apart before it ends: with torch that is a second, in which it obeys no signal.
+    """
+    codes = [EXIT_INTERRUPT]  # of what comes before or after `run`
+    atexit.register(_vanish, codes)  # the first to register is the last to run
+    bound_the_end(last_words)
+    codes[0] = run(sys.argv[1:])
+    return codes[0]
+
+
+def _vanish(codes: list[int]) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # no stream, a full disk, closed
+            codes[0] = codes[0] or ResourceError.exit_code
+    os._exit(codes[0])
 
 
 class StopRequest:
