@@ -403,23 +403,6 @@ def test_a_reader_that_stops_reading_is_no_fault():
     assert "BrokenPipe" not in done.stderr
 
 
-def test_results_that_find_no_room_on_stdout_exit_with_5():
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
-    for arguments in (["doctor", "--json"], ["--version"]):
-        with Path("/dev/full").open("w") as full:
-            done = subprocess.run(
-                [sys.executable, "-m", "uipad_cli", *arguments],
-                stdout=full,
-                stderr=subprocess.PIPE,
-                text=True,
-                check=False,
-            )
-        assert done.returncode == 5
-        assert "No space left" in done.stderr
-        assert "Traceback" not in done.stderr
-
-
 def test_the_program_ends_at_once_with_all_it_has_said():
     late = "import sys\nclass Late:\n    def __del__(self): print('taken apart')\nkeep = Late()\n"
     code = f"{late}from uipad_cli.cli import main\nprint('said before')\nsys.exit(main())"

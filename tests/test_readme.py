@@ -29,3 +29,12 @@ def test_the_ci_runs_the_test_command_of_the_readme():
 def test_every_linked_page_exists():
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / link).is_file(), link
+
+
+def test_every_table_of_the_docs_has_its_lines():
+    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+        for line in page.read_text().splitlines():
+            if re.search(r"\|---|\| \|", line):
+                assert line.startswith("|"), f"{page.name}: {line}"
+                assert line.endswith("|"), f"{page.name}: {line}"
+                assert "|---" not in line or set(line) <= set("|-:"), f"{page.name}: {line}"

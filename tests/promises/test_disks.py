@@ -214,6 +214,18 @@ def test_what_another_program_is_writing_is_not_swept(tmp_path):
         alive.wait()
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc on this system")
+def test_a_killed_writer_that_nobody_has_asked_for_has_ended(tmp_path):
+    dead = subprocess.Popen(["sleep", "60"])
+    left = tmp_path / f".uipad-{dead.pid}-a.tmp"
+    left.touch()
+    dead.kill()
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+    with sole_writer(tmp_path, silent):
+        assert not left.exists()
+    dead.wait()
+
+
 def test_a_place_where_nothing_can_be_is_told():
     with pytest.raises(ResourceError, match="cannot be written"), sole_writer(Path("/proc/uipad-nowhere/out"), silent):
         pass

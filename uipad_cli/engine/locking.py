@@ -101,13 +101,21 @@ def _nobodys(left: Path) -> bool:
     writer = _WRITER.match(left.name)
     if writer is None or os.name == "nt":  # where asking for a process would end it
         return writer is None
+    number = int(writer[1])  # this process's own: of one before it, in a container every start has the same number
+    return number == os.getpid() or _has_ended(number)
+
+
+def _has_ended(number: int) -> bool:
     try:
-        os.kill(int(writer[1]), 0)
+        os.kill(number, 0)
     except (ProcessLookupError, OverflowError):
         return True
     except PermissionError:  # of another user
         return False
-    return int(writer[1]) == os.getpid()  # of one before it: in a container every start has the same number
+    try:  # a worker whose parent was killed, too, is counted until somebody asks for it: in a container nobody may
+        return Path(f"/proc/{number}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except (OSError, IndexError):  # no such files on this system, or it has ended just now
+        return False
 
 
 def _taken(path: Path, say: Callable[[str], None]) -> int:
