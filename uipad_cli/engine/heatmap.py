@@ -113,9 +113,8 @@ def _of_map(request: Request) -> Path:
             )
         picture = overlay(photo, scores, low, high)
     path = request.out / f"{request.source.stem.removesuffix('_map')}_heat.png"
-    if request.rgb is not None and os.path.realpath(path) == os.path.realpath(
-        request.rgb
-    ):  # resolve() raises for loops
+    # resolve() raises for loops of links
+    if request.rgb is not None and os.path.realpath(path) == os.path.realpath(request.rgb):
         raise UsageError(f"{path} would overwrite the photo itself", "choose another --out")
     files.write_png(path, picture)
     return path

@@ -92,9 +92,9 @@ def bound_the_end(last_words: Callable[[int], None]) -> None:
     Until then it may save and tidy up; after that `last_words` hears the exit code, and the process is gone, as by a
     kill: what it has written is whole, and the same command goes on. For the main thread of the program.
     """
-    reader, writer = os.pipe()
     if os.name == "nt":  # where pipes cannot be waited for
         return
+    reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # heard even while a library holds the main thread
 
